@@ -1,0 +1,1 @@
+block.o: src/base/block.h

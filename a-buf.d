@@ -1,0 +1,4 @@
+buf.o: src/base/buf.h src/base/err.h include/drover.h src/base/span.h
+src/base/err.h:
+include/drover.h:
+src/base/span.h:

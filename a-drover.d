@@ -1,0 +1,1 @@
+drover.o: include/drover.h

@@ -1,0 +1,2 @@
+err.o: src/base/err.h include/drover.h
+include/drover.h:

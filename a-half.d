@@ -1,0 +1,1 @@
+half.o: src/base/half.h

@@ -1,0 +1,1 @@
+mem.o: src/base/mem.h

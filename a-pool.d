@@ -1,0 +1,3 @@
+pool.o: src/base/pool.h src/base/err.h include/drover.h
+src/base/err.h:
+include/drover.h:

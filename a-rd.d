@@ -1,0 +1,2 @@
+rd.o: src/format/rd.h src/base/span.h
+src/base/span.h:

@@ -1,0 +1,1 @@
+span.o: src/base/span.h

@@ -1,0 +1,39 @@
+/* half.h - the 16-bit floats of model files, exact in both directions, no hardware assumed. */
+#ifndef BASE_HALF_H
+#define BASE_HALF_H
+#include <stdint.h>
+#include <string.h>
+
+static inline float f32_from_bits(uint32_t u) { float f; memcpy(&f, &u, sizeof f); return f; }
+static inline uint32_t f32_bits(float f) { uint32_t u; memcpy(&u, &f, sizeof u); return u; }
+
+static inline float bf16_to_f32(uint16_t h) { return f32_from_bits((uint32_t)h << 16); }
+
+static inline uint16_t f32_to_bf16(float f)      /* round to nearest even; NaN kept */
+{
+    uint32_t u = f32_bits(f);
+    if ((u & 0x7fffffff) > 0x7f800000) return (uint16_t)(u >> 16 | 0x40);
+    return (uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16);
+}
+
+static inline float f16_to_f32(uint16_t h)
+{
+    uint32_t s = (uint32_t)(h & 0x8000) << 16, e = h >> 10 & 31, m = h & 1023;
+    if (e == 31) return f32_from_bits(s | 0x7f800000 | m << 13);
+    if (e) return f32_from_bits(s | (e + 112) << 23 | m << 13);
+    float f = (float)m * 0x1p-24f;               /* subnormal or zero: exact */
+    return s ? -f : f;
+}
+
+static inline uint16_t f32_to_f16(float f)       /* round to nearest even; NaN kept */
+{
+    uint32_t u = f32_bits(f), s = u >> 16 & 0x8000, a = u & 0x7fffffff;
+    if (a > 0x7f800000) return (uint16_t)(s | 0x7e00);
+    if (a >= 0x477ff000) return (uint16_t)(s | 0x7c00);          /* rounds to infinity */
+    if (a < 0x38800000) {                                        /* subnormal half or zero */
+        float r = f32_from_bits(a) + 0.5f;      /* 0.5 has ulp 2^-24: the add rounds for us */
+        return (uint16_t)(s | (f32_bits(r) - 0x3f000000));
+    }
+    return (uint16_t)(s | (((a + 0xfff + (a >> 13 & 1)) >> 13) - (112 << 10)));
+}
+#endif

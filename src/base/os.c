@@ -1,0 +1,150 @@
+/* os.c - see os.h. The only file that names system calls of one system. */
+#define _GNU_SOURCE
+#include "base/os.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+#include "base/mem.h"
+
+int os_map(os_file *f, const char *path, dr_err *e)
+{
+    *f = (os_file){0};
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return err_set(e, DR_EIO, "cannot open %s: %s", path, strerror(errno));
+    struct stat st;
+    int rc = DR_OK;
+    if (fstat(fd, &st)) {
+        rc = err_set(e, DR_EIO, "cannot stat %s: %s", path, strerror(errno));
+    } else if (S_ISDIR(st.st_mode)) {
+        rc = err_set(e, DR_EIO, "%s is a folder, a file is wanted", path);
+    } else if (st.st_size == 0) {
+        f->p = (const uint8_t *)"";
+    } else {
+        void *p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0);
+        if (p == MAP_FAILED)
+            rc = err_set(e, DR_EIO, "cannot map %s: %s", path, strerror(errno));
+        else
+            *f = (os_file){ p, (size_t)st.st_size };
+    }
+    close(fd);
+    return rc;
+}
+
+void os_unmap(os_file *f)
+{
+    if (f->n) munmap((void *)f->p, f->n);
+    *f = (os_file){0};
+}
+
+int os_read(buf *b, const char *path, dr_err *e)
+{
+    int fd = strcmp(path, "-") ? open(path, O_RDONLY | O_CLOEXEC) : 0;
+    if (fd < 0) return err_set(e, DR_EIO, "cannot open %s: %s", path, strerror(errno));
+    char part[65536];
+    ssize_t n;
+    while ((n = read(fd, part, sizeof part)) > 0 || (n < 0 && errno == EINTR))
+        if (n > 0) buf_put(b, part, (size_t)n);
+    int err = errno;
+    if (fd) close(fd);
+    if (n < 0) return err_set(e, DR_EIO, "cannot read %s: %s", path, strerror(err));
+    if (b->bad) return err_set(e, DR_ENOMEM, "%s is larger than the %zu bytes allowed here",
+                               path, b->cap_max);
+    return DR_OK;
+}
+
+int os_write(const char *path, const void *p, size_t n, dr_err *e)
+{
+    size_t len = strlen(path) + 16;
+    char *tmp = mem_alloc(len);
+    if (!tmp) return err_nomem(e, len, "file name");
+    snprintf(tmp, len, "%s.part", path);
+    int fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644), rc = DR_OK;
+    if (fd < 0) rc = err_set(e, DR_EIO, "cannot create %s: %s", tmp, strerror(errno));
+    for (size_t at = 0; rc == DR_OK && at < n;) {
+        ssize_t w = write(fd, (const char *)p + at, n - at);
+        if (w > 0) at += (size_t)w;
+        else if (errno != EINTR) rc = err_set(e, DR_EIO, "cannot write %s: %s", tmp, strerror(errno));
+    }
+    if (rc == DR_OK && fsync(fd))
+        rc = err_set(e, DR_EIO, "cannot write %s: %s", tmp, strerror(errno));
+    if (fd >= 0 && close(fd) && rc == DR_OK)
+        rc = err_set(e, DR_EIO, "cannot write %s: %s", tmp, strerror(errno));
+    if (rc == DR_OK && rename(tmp, path))
+        rc = err_set(e, DR_EIO, "cannot rename %s to %s: %s", tmp, path, strerror(errno));
+    if (rc != DR_OK && fd >= 0) unlink(tmp);
+    mem_free(tmp);
+    return rc;
+}
+
+bool os_is_dir(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+bool os_exists(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0;
+}
+
+int os_mkdirs(const char *path, dr_err *e)
+{
+    char *p = mem_strdup(path);
+    if (!p) return err_nomem(e, strlen(path), "path");
+    int rc = DR_OK;
+    for (char *s = p + 1; rc == DR_OK; s++) {
+        if (*s && *s != '/') continue;
+        char keep = *s;
+        *s = 0;
+        if (mkdir(p, 0755) && errno != EEXIST)
+            rc = err_set(e, DR_EIO, "cannot create folder %s: %s", p, strerror(errno));
+        *s = keep;
+        if (!keep) break;
+    }
+    mem_free(p);
+    return rc;
+}
+
+int64_t os_now_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+/* The number after `key` in a /proc text file, in bytes (the file gives kB). */
+static size_t proc_kb(const char *path, const char *key)
+{
+    buf b;
+    buf_init(&b, 1 << 16);
+    size_t n = 0;
+    if (os_read(&b, path, NULL) == DR_OK) {
+        const char *s = strstr(buf_str(&b), key);
+        if (s) n = (size_t)strtoull(s + strlen(key), NULL, 10) * 1024;
+    }
+    buf_free(&b);
+    return n;
+}
+
+size_t os_private_bytes(void) { return proc_kb("/proc/self/status", "RssAnon:"); }
+
+size_t os_free_memory(void)
+{
+    size_t n = proc_kb("/proc/meminfo", "MemAvailable:");
+    buf b;
+    buf_init(&b, 256);
+    size_t limit = 0, used = 0;
+    if (os_read(&b, "/sys/fs/cgroup/memory.max", NULL) == DR_OK)
+        limit = (size_t)strtoull(buf_str(&b), NULL, 10);     /* "max" gives 0: no limit */
+    buf_reset(&b);
+    if (limit && os_read(&b, "/sys/fs/cgroup/memory.current", NULL) == DR_OK)
+        used = (size_t)strtoull(buf_str(&b), NULL, 10);
+    buf_free(&b);
+    if (limit && limit - (used < limit ? used : limit) < n) n = limit - (used < limit ? used : limit);
+    return n;
+}

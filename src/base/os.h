@@ -1,0 +1,26 @@
+/* os.h - files, mappings, clock: what differs between systems stays in os.c. */
+#ifndef BASE_OS_H
+#define BASE_OS_H
+#include <stdbool.h>
+#include <stdint.h>
+#include "base/buf.h"
+
+/* A read-only file mapping. Owns the mapping; os_unmap accepts a zeroed one. An empty file
+ * maps as p = "" and n = 0. */
+typedef struct { const uint8_t *p; size_t n; } os_file;
+int os_map(os_file *f, const char *path, dr_err *e);
+void os_unmap(os_file *f);
+
+/* The whole of a small text file into *b (cap is b's); stdin when path is "-". */
+int os_read(buf *b, const char *path, dr_err *e);
+/* Write beside `path`, flush to disk, rename over it: never a half-written file. */
+int os_write(const char *path, const void *p, size_t n, dr_err *e);
+
+bool os_is_dir(const char *path);
+bool os_exists(const char *path);
+int os_mkdirs(const char *path, dr_err *e);     /* like mkdir -p */
+int64_t os_now_ns(void);                        /* monotonic */
+/* Bytes this process holds privately now and at its peak (RssAnon, VmHWM-like); 0: unknown. */
+size_t os_private_bytes(void);
+size_t os_free_memory(void);                    /* MemAvailable, cgroup limit respected */
+#endif

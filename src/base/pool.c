@@ -1,0 +1,200 @@
+/* pool.c - persistent threads that spin briefly, then sleep.
+ *
+ * A decode step is a hundred short products, so waking through the kernel each time would
+ * cost more than the work: a worker spins for SPIN_NS after its last job before it sleeps on
+ * a futex-backed condition variable. Each thread owns a share [next,end) of the chunks packed
+ * into one atomic word; its owner takes from the front, thieves from the back. */
+#define _GNU_SOURCE
+#include "base/pool.h"
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <time.h>
+#include "base/mem.h"
+
+enum { SPIN_NS = 200000, MAX_THREADS = 1024 };
+
+typedef struct {
+    _Alignas(128) atomic_uint_fast64_t range;    /* next in the low half, end in the high */
+} share;
+
+struct pool {
+    int n, n_started;
+    bool crowded;                       /* more threads than cores: spinning would steal time */
+    pthread_t *thread;
+    share *shares;
+    void (*fn)(void *, int, int);
+    void *arg;
+    _Alignas(128) atomic_uint job;      /* counts jobs; a change starts the workers */
+    _Alignas(128) atomic_int busy;      /* workers still in the current job */
+    atomic_int sleepers;
+    atomic_bool stop;
+    pthread_mutex_t mu;
+    pthread_cond_t wake;
+};
+
+typedef struct { pool *p; int id; } worker_arg;
+
+static inline void cpu_relax(void)
+{
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+static int64_t now_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+int cpu_count(void)
+{
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) > 0) return CPU_COUNT(&set);
+    return 1;
+}
+
+static int take_front(share *s)
+{
+    uint_fast64_t r = atomic_load_explicit(&s->range, memory_order_relaxed);
+    for (;;) {
+        uint32_t next = (uint32_t)r, end = (uint32_t)(r >> 32);
+        if (next >= end) return -1;
+        if (atomic_compare_exchange_weak(&s->range, &r, (uint64_t)end << 32 | (next + 1)))
+            return (int)next;
+    }
+}
+
+static int take_back(share *s)
+{
+    uint_fast64_t r = atomic_load_explicit(&s->range, memory_order_relaxed);
+    for (;;) {
+        uint32_t next = (uint32_t)r, end = (uint32_t)(r >> 32);
+        if (next >= end) return -1;
+        if (atomic_compare_exchange_weak(&s->range, &r, (uint64_t)(end - 1) << 32 | next))
+            return (int)end - 1;
+    }
+}
+
+static void work(pool *p, int id)
+{
+    int c;
+    while ((c = take_front(&p->shares[id])) >= 0) p->fn(p->arg, c, id);
+    for (int k = 1; k < p->n; k++) {
+        share *s = &p->shares[(id + k) % p->n];
+        while ((c = take_back(s)) >= 0) p->fn(p->arg, c, id);
+    }
+}
+
+static void await_job(pool *p, unsigned seen)
+{
+    int64_t give_up = now_ns() + (p->crowded ? 0 : SPIN_NS);
+    for (unsigned i = 1; atomic_load(&p->job) == seen; i++) {
+        cpu_relax();
+        if (i % 256 && !p->crowded) continue;
+        if (now_ns() < give_up) continue;
+        pthread_mutex_lock(&p->mu);
+        atomic_fetch_add(&p->sleepers, 1);
+        while (atomic_load(&p->job) == seen) pthread_cond_wait(&p->wake, &p->mu);
+        atomic_fetch_sub(&p->sleepers, 1);
+        pthread_mutex_unlock(&p->mu);
+        return;
+    }
+}
+
+static void *worker(void *v)
+{
+    worker_arg a = *(worker_arg *)v;
+    mem_free(v);
+    for (unsigned seen = 0;;) {
+        await_job(a.p, seen);
+        seen = atomic_load(&a.p->job);
+        if (atomic_load(&a.p->stop)) return NULL;
+        work(a.p, a.id);
+        atomic_fetch_sub(&a.p->busy, 1);
+    }
+}
+
+static void start_job(pool *p)
+{
+    atomic_fetch_add(&p->job, 1);
+    if (atomic_load(&p->sleepers) == 0) return;
+    pthread_mutex_lock(&p->mu);
+    pthread_cond_broadcast(&p->wake);
+    pthread_mutex_unlock(&p->mu);
+}
+
+void pool_run(pool *p, int n_chunks, void (*fn)(void *, int, int), void *arg)
+{
+    if (p->n == 1 || n_chunks <= 1) {
+        for (int c = 0; c < n_chunks; c++) fn(arg, c, 0);
+        return;
+    }
+    p->fn = fn, p->arg = arg;
+    for (int t = 0; t < p->n; t++) {
+        uint64_t a = (uint64_t)((int64_t)n_chunks * t / p->n);
+        uint64_t b = (uint64_t)((int64_t)n_chunks * (t + 1) / p->n);
+        atomic_store_explicit(&p->shares[t].range, b << 32 | a, memory_order_relaxed);
+    }
+    atomic_store(&p->busy, p->n - 1);
+    start_job(p);
+    work(p, 0);
+    for (unsigned i = 1; atomic_load(&p->busy); i++) {
+        cpu_relax();
+        if (p->crowded || i % 65536 == 0) sched_yield();
+    }
+}
+
+pool *pool_new(int n_threads, dr_err *e)
+{
+    int cores = cpu_count();
+    if (n_threads == 0) n_threads = cores;
+    if (n_threads < 1 || n_threads > MAX_THREADS) {
+        err_set(e, DR_EINVAL, "%d threads asked for, 1 to %d are possible", n_threads, MAX_THREADS);
+        return NULL;
+    }
+    pool *p = mem_aligned(sizeof *p);
+    if (!p) { err_nomem(e, sizeof *p, "thread pool"); return NULL; }
+    *p = (pool){ .n = n_threads, .n_started = 1, .crowded = n_threads > cores };
+    pthread_mutex_init(&p->mu, NULL);
+    pthread_cond_init(&p->wake, NULL);
+    p->thread = mem_zalloc((size_t)n_threads, sizeof *p->thread);
+    p->shares = mem_aligned((size_t)n_threads * sizeof *p->shares);
+    if (!p->thread || !p->shares) {
+        err_nomem(e, (size_t)n_threads * sizeof *p->shares, "thread pool");
+        pool_free(p);
+        return NULL;
+    }
+    for (; p->n_started < n_threads; p->n_started++) {
+        worker_arg *a = mem_alloc(sizeof *a);
+        if (a) *a = (worker_arg){ p, p->n_started };
+        if (!a || pthread_create(&p->thread[p->n_started], NULL, worker, a)) {
+            mem_free(a);
+            err_set(e, DR_ENOMEM, "cannot start thread %d", p->n_started);
+            pool_free(p);
+            return NULL;
+        }
+    }
+    return p;
+}
+
+void pool_free(pool *p)
+{
+    if (!p) return;
+    atomic_store(&p->stop, true);
+    start_job(p);
+    for (int i = 1; p->thread && i < p->n_started; i++) pthread_join(p->thread[i], NULL);
+    pthread_cond_destroy(&p->wake);
+    pthread_mutex_destroy(&p->mu);
+    mem_free(p->thread);
+    mem_free(p->shares);
+    mem_free(p);
+}
+
+int pool_threads(const pool *p) { return p->n; }

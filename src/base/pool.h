@@ -1,0 +1,23 @@
+/* pool.h - the thread pool. Work is cut into chunks by the problem, never by the number of
+ * threads, so results do not depend on -t.
+ * Threads: pool_run may be called by one thread at a time. */
+#ifndef BASE_POOL_H
+#define BASE_POOL_H
+#include "base/err.h"
+
+typedef struct pool pool;
+
+/* n_threads 0: one per core this process may run on. The caller is one of the threads. */
+pool *pool_new(int n_threads, dr_err *e);
+void pool_free(pool *p);                               /* NULL is fine */
+int pool_threads(const pool *p);
+
+/* Call fn(arg, chunk, thread) once for each chunk 0..n_chunks-1, in any order, from any
+ * thread; thread is 0..pool_threads-1 and never runs two chunks at once. Returns when all
+ * are done; what they wrote is visible. The first chunks go to the threads in contiguous
+ * shares (thread t starts at t*n/threads), so that streams stay sequential; a thread that
+ * ends its share takes from the others' ends. */
+void pool_run(pool *p, int n_chunks, void (*fn)(void *arg, int chunk, int thread), void *arg);
+
+int cpu_count(void);                                   /* cores this process may run on */
+#endif

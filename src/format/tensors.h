@@ -1,0 +1,42 @@
+/* tensors.h - one view over every container: name -> type, shape, mapped bytes.
+ *
+ * A model argument is a GGUF file (the first part of a split one names the rest), a
+ * .safetensors file, or a folder with model.safetensors or model.safetensors.index.json.
+ * The kind is found by looking at the bytes, never by the file's name alone.
+ * Ownership: owns its mappings; everything handed out is borrowed from it. Immutable once
+ * open: share freely. */
+#ifndef FORMAT_TENSORS_H
+#define FORMAT_TENSORS_H
+#include <jansson.h>
+#include "base/block.h"
+#include "base/err.h"
+#include "base/span.h"
+#include "format/gguf.h"
+
+typedef enum { CONTAINER_GGUF, CONTAINER_SAFETENSORS } container;
+
+typedef struct {
+    span name;
+    int type;                        /* dtype, or the container's number when type_get is NULL */
+    int n_dims;
+    int64_t dim[4];                  /* slowest axis first, as PyTorch prints it */
+    const uint8_t *data;             /* row-major, mapped read-only */
+    size_t bytes;
+} tensor;
+
+typedef struct tensors tensors;
+
+tensors *tensors_open(const char *path, dr_err *e);
+void tensors_close(tensors *ts);                               /* NULL is fine */
+container tensors_container(const tensors *ts);
+const char *tensors_path(const tensors *ts);                   /* what was opened */
+int64_t tensors_count(const tensors *ts);
+const tensor *tensors_at(const tensors *ts, int64_t i);
+const tensor *tensors_find(const tensors *ts, const char *name);   /* NULL: absent */
+size_t tensors_mapped_bytes(const tensors *ts);                /* of all files */
+const gguf *tensors_gguf(const tensors *ts);                   /* metadata; NULL: not GGUF */
+const json_t *tensors_config(const tensors *ts);               /* config.json; NULL: GGUF */
+const json_t *tensors_generation(const tensors *ts);           /* generation_config.json or NULL */
+/* Name of type `type` for a message, even one that does not run. */
+const char *tensor_type_name(const tensors *ts, int type);
+#endif
