@@ -1,0 +1,83 @@
+/* dev.h - a device: memory and the operations a model is written in. The same table for every
+ * device; model/ sees nothing else. Operations cannot fail; the caller has checked shapes.
+ * Pointers are the device's. Threads: one caller at a time.
+ *
+ * Letters: docs/symbols.md. Arithmetic: docs/numerics.md. */
+#ifndef DEV_DEV_H
+#define DEV_DEV_H
+#include <stdbool.h>
+#include "base/err.h"
+#include "base/block.h"
+
+/* A weight matrix (rows,K) as it lies in the file; bias (rows,) f32 or NULL. */
+typedef struct {
+    int type;
+    int rows, K;
+    const void *data;
+    size_t row_bytes;
+    const float *bias;
+} wmat;
+
+typedef struct { float *y; size_t ldy; const wmat *w; } mm_out;
+
+typedef enum { KV_F32, KV_F16, KV_BF16 } kv_type;
+static inline size_t kv_type_bytes(kv_type t) { return t == KV_F32 ? 4 : 2; }
+
+/* One layer of a paged cache. A page holds KV_PAGE positions of every KV head of this layer:
+ * for each head K transposed (hs,KV_PAGE), then V (KV_PAGE,hs). */
+enum { KV_PAGE = 64 };
+typedef struct {
+    kv_type type;
+    int nkv, hs;
+    char *base;                 /* page p starts at base + p * page_bytes */
+    size_t page_bytes;
+} kv_layer;
+static inline size_t kv_page_bytes(kv_type t, int nkv, int hs)
+{
+    return (size_t)nkv * 2 * KV_PAGE * (size_t)hs * kv_type_bytes(t);
+}
+
+/* Rows n0 .. n0+T-1 of the batch are consecutive positions pos .. pos+T-1 of one sequence,
+ * whose page table is `page` (position p lives in page[p / 64]). */
+typedef struct { int n0, T, pos; const int32_t *page; } seq_run;
+
+typedef struct dev dev;
+struct dev {
+    const char *name;           /* "cpu" */
+    const char *level;          /* "avx512" */
+    int n_threads;
+    void *(*alloc)(dev *d, size_t n);             /* zeroed, 64-byte aligned; NULL: no memory */
+    void (*free)(dev *d, void *p, size_t n);
+    /* Scratch that operations need beyond their arguments, for up to N rows and inputs of up
+     * to K values, R rows of output at most, S positions, nh heads of hs: taken here, once. */
+    int (*reserve)(dev *d, int N, int K, int nh, int hs, int S, dr_err *e);
+    size_t (*reserve_bytes)(dev *d, int N, int K, int nh, int hs, int S);
+
+    /* y (N,C) = rows tok[n] of w */
+    void (*embed)(dev *d, float *y, const wmat *w, const int32_t *tok, int N);
+    void (*rmsnorm)(dev *d, float *y, const float *x, const float *w, int N, int C, float eps);
+    /* out[i].y (N,rows_i) = x (N,K) times out[i].w transposed, plus bias; all share x */
+    void (*matmul)(dev *d, const mm_out *out, int n_out, const float *x, size_t ldx, int N);
+    /* Turn q (N,nh*hs) in place and k (N,nkv*hs) by rope, scale q by qscale, and store k, v
+     * into the cache. cs: (position, hs/2) pairs cos, sin. adjacent: head pairs are (2i,2i+1) in
+     * q and k (Meta's order); results are in half order (i, i+hs/2) always. */
+    void (*rope_store)(dev *d, float *q, const float *k, const float *v, int nh,
+                       const kv_layer *kv, const float *cs, bool adjacent, float qscale,
+                       const seq_run *run, int n_runs);
+    /* y (N,nh*hs) = attention of q over the cache; window 0: none, else the last `window`
+     * positions, the query's own included */
+    void (*attn)(dev *d, float *y, const float *q, int nh, const kv_layer *kv, int window,
+                 const seq_run *run, int n_runs);
+    void (*swiglu)(dev *d, float *y, const float *g, const float *u, int64_t n);
+    void (*add)(dev *d, float *y, const float *x, int64_t n);
+    void (*close)(dev *d);
+};
+
+typedef struct {
+    const char *device;         /* NULL or "cpu" */
+    int n_threads;              /* 0: one per core */
+    const char *cpu_level;      /* cap; NULL: best */
+} dev_opt;
+dev *dev_open(const dev_opt *o, dr_err *e);
+void dev_close(dev *d);         /* NULL is fine */
+#endif

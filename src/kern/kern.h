@@ -1,0 +1,80 @@
+/* kern.h - the leaf kernels: the only code with one version per instruction set.
+ *
+ * A leaf kernel is single-threaded, allocates nothing, cannot fail, and works on plain
+ * pointers. Threads, shapes and errors live above it, in dev/. What each computes, bit by bit,
+ * is fixed in docs/numerics.md; a kernel may only choose how much it does at once.
+ *
+ * To add one: a slot below; the textbook version in kern_ref.c; a test in
+ * tests/kern/kerncheck.c (it does not build until there is one); then, if it pays, the
+ * vector version in kern_body.h (all sets) or in one kern_<set>*.c (that set alone). */
+#ifndef KERN_KERN_H
+#define KERN_KERN_H
+#include <stddef.h>
+#include <stdint.h>
+#include "base/block.h"
+
+enum { ATTN_TILE = 64, ATTN_CHUNK = 1024, KERN_MAX_TYPE = 31, QBLOCK = 32 };
+
+/* N input rows of K values in the form(s) that the weight types at hand want; what is not
+ * needed is NULL. Rows are contiguous in each array. */
+typedef struct {
+    int N, K;
+    const float *x;          /* (N,K) f32; row stride ldx values */
+    size_t ldx;
+    const uint16_t *bf;      /* (N,K rounded up to 32) bf16, zero padded */
+    const int8_t *q;         /* (N,K) int8, -127..127 */
+    const float *d;          /* (N,K/32) block scales */
+    const int16_t *s16;      /* (N,K/16) sums of q over sixteen: exact */
+} act;
+
+enum { ACT_F32 = 0, ACT_BF16 = 1, ACT_Q8 = 2 };
+int act_kind(int type);              /* which form a weight type multiplies with */
+
+/* y[n*ldy + r] = sum_k w[r][k] x[n][k] for r < R, n < a->N. w: R rows of row_bytes each,
+ * contiguous, not aligned. scratch: mul_scratch(type, K) bytes, 64-byte aligned, this
+ * thread's own. Calls of any R and N give each element the same bits. */
+typedef void mul_fn(float *y, size_t ldy, const void *w, size_t row_bytes, int R,
+                    const act *a, void *scratch);
+
+/* One tile of attention (docs/numerics.md, step 2) for R query rows of one KV head.
+ * q (R,hs) f32 scaled. k: (hs,64) transposed tile; v: (64,hs); both of the slot's type.
+ * Row r sees positions lo[r] <= j < hi[r] of the tile (lo >= hi: none, untouched).
+ * m, l (R,): running maximum and sum; acc (R,hs). p: R*64 floats of scratch. */
+typedef void attn_fn(float *m, float *l, float *acc, const float *q, int R, int hs,
+                     const void *k, const void *v, const int *lo, const int *hi, float *p);
+
+typedef struct {
+    mul_fn *mul[KERN_MAX_TYPE];          /* by dtype; NULL: not a type */
+    /* bytes of scratch that mul of this type wants for rows of K */
+    size_t (*mul_scratch)(int type, int K);
+    /* q, d, s16 of one row of K values (K a multiple of 32) */
+    void (*quant_q8)(int8_t *q, float *d, int16_t *s16, const float *x, int K);
+    void (*to_bf16)(uint16_t *y, const float *x, int64_t n);
+    void (*to_f16)(uint16_t *y, const float *x, int64_t n);
+    /* y = w * (x * rstd), rstd = 1/sqrt(mean(x^2)+eps); (C,) f32; returns rstd; y may be x */
+    float (*rmsnorm)(float *y, const float *x, const float *w, int C, float eps);
+    void (*add)(float *y, const float *x, int64_t n);                     /* y += x */
+    void (*swiglu)(float *y, const float *g, const float *u, int64_t n);  /* y = silu(g)*u */
+    attn_fn *attn_f32, *attn_f16, *attn_bf16;
+    /* acc (hs,) of a chunk into the running one: step 3 */
+    void (*attn_merge)(float *m, float *l, float *acc, const float *mc, const float *lc,
+                       const float *accc, int R, int hs);
+    /* index of the largest value, lowest index first among equals; NaN never wins */
+    int64_t (*argmax)(const float *x, int64_t n);
+} kern;
+
+/* Bundles that shipped together, not flags: AVX2 is AVX2+FMA+F16C (Haswell, Zen); AVX512 is
+ * F+BW+DQ+VL+VNNI+BF16+VBMI (Cooper Lake has no VBMI and runs avx2; Zen 4, Sapphire Rapids); AMX adds
+ * tiles, int8, bf16, and the kernel's permission to use them. */
+enum { CPU_AVX2 = 1 << 0, CPU_AVX512 = 1 << 1, CPU_AMX = 1 << 2, CPU_NEON = 1 << 3 };
+unsigned cpu_detect(void);
+
+/* The levels, worst first; each overrides what it improves on and leaves the rest. */
+typedef struct { const char *name; unsigned need; void (*init)(kern *); } kern_level;
+extern const kern_level kern_levels[];
+extern const int n_kern_levels;
+
+/* Fill *k for this CPU, capped at the level of that name (NULL: best). Returns the name of the
+ * level chosen; NULL: no such level, or this CPU does not have it. */
+const char *kern_select(kern *k, const char *cap);
+#endif
