@@ -47,7 +47,10 @@ typedef struct { uint8_t hmask[32]; uint8_t qs[64]; uint8_t scales[12]; uint16_t
  * sc and mn are 6 bits, packed in scales as block_k4_scale unpacks them */
 typedef struct { uint16_t d, dmin; uint8_t scales[12]; uint8_t qs[128]; } block_q4_k;
 /* as Q4_K with a fifth bit: weight 32g+l has it in bit g of qh[l] */
-typedef struct { uint16_t d, dmin; uint8_t scales[12]; uint8_t qh[32]; uint8_t qs[128]; } block_q5_k;
+typedef struct {
+    uint16_t d, dmin;
+    uint8_t scales[12], qh[32], qs[128];
+} block_q5_k;
 /* 16 groups of 16: y = d*sc*(q-32); for half h: low nibbles ql[64h+l], ql[64h+32+l], high
  * nibbles of the same for weights +64, +96; two top bits in qh[32h+l] >> 0, 2, 4, 6 */
 typedef struct { uint8_t ql[128]; uint8_t qh[64]; int8_t scales[16]; uint16_t d; } block_q6_k;

@@ -67,7 +67,8 @@ int os_write(const char *path, const void *p, size_t n, dr_err *e)
     for (size_t at = 0; rc == DR_OK && at < n;) {
         ssize_t w = write(fd, (const char *)p + at, n - at);
         if (w > 0) at += (size_t)w;
-        else if (errno != EINTR) rc = err_set(e, DR_EIO, "cannot write %s: %s", tmp, strerror(errno));
+        else if (errno != EINTR)
+            rc = err_set(e, DR_EIO, "cannot write %s: %s", tmp, strerror(errno));
     }
     if (rc == DR_OK && fsync(fd))
         rc = err_set(e, DR_EIO, "cannot write %s: %s", tmp, strerror(errno));
@@ -145,6 +146,9 @@ size_t os_free_memory(void)
     if (limit && os_read(&b, "/sys/fs/cgroup/memory.current", NULL) == DR_OK)
         used = (size_t)strtoull(buf_str(&b), NULL, 10);
     buf_free(&b);
-    if (limit && limit - (used < limit ? used : limit) < n) n = limit - (used < limit ? used : limit);
+    if (limit) {
+        size_t left = limit - (used < limit ? used : limit);
+        if (left < n) n = left;
+    }
     return n;
 }

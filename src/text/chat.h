@@ -29,7 +29,7 @@ typedef struct {
     bool no_generation_prompt;
 } chat_opt;
 
-const char *chat_name(chat_kind k);                       /* "llama3", "llama3-meta", "chatml" … */
+const char *chat_name(chat_kind k);              /* "llama3", "llama3-meta", "chatml", ... */
 int chat_by_name(const char *name, chat_kind *k, dr_err *e);
 /* Which format this model's own metadata asks for. */
 int chat_detect(const tokenizer *t, chat_kind *k, dr_err *e);
