@@ -17,7 +17,7 @@ ARCH    := $(firstword $(subst -, ,$(shell $(CC) -dumpmachine)))
 
 CSTD   := -std=c17 -D_POSIX_C_SOURCE=200809L
 WARN   := -Wall -Wextra -Wshadow -Wvla -Wstrict-prototypes -Wmissing-prototypes -Wundef \
-          -Wpointer-arith -Wwrite-strings -Wno-format-truncation
+          -Wpointer-arith -Wwrite-strings -Wno-format-truncation -Wno-missing-field-initializers
 ifdef WERROR
 WARN   += -Werror
 endif
@@ -75,7 +75,7 @@ HDR := $(filter-out src/kern/vec_% src/kern/%_body.h,$(wildcard include/*.h src/
 hdrcheck: $(HDR:%=$(O)/%.ok)
 $(O)/%.h.ok: %.h
 	@mkdir -p $(@D)
-	@$(CC) $(CFLAGS) -Wno-unused-function -x c -fsyntax-only $< && touch $@
+	@$(CC) $(filter-out -MMD -MP,$(CFLAGS)) -Wno-unused-function -x c -fsyntax-only $< && touch $@
 lint:
 	@tools/lint.sh
 clean:
