@@ -1,1 +1,0 @@
-block.o: src/base/block.h

@@ -1,1 +1,0 @@
-drover.o: include/drover.h

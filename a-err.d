@@ -1,2 +1,0 @@
-err.o: src/base/err.h include/drover.h
-include/drover.h:

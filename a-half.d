@@ -1,1 +1,0 @@
-half.o: src/base/half.h

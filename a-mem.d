@@ -1,1 +1,0 @@
-mem.o: src/base/mem.h

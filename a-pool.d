@@ -1,3 +1,0 @@
-pool.o: src/base/pool.h src/base/err.h include/drover.h
-src/base/err.h:
-include/drover.h:

@@ -1,2 +1,0 @@
-rd.o: src/format/rd.h src/base/span.h
-src/base/span.h:

@@ -1,1 +1,0 @@
-span.o: src/base/span.h
