@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include "base/err.h"
 #include "base/span.h"
+#include "format/names.h"
 
 enum { GGUF_MAX_DIMS = 4 };
 
@@ -45,12 +46,16 @@ typedef struct gguf {
     uint64_t alignment;
     size_t data_at;                  /* offset of the data section in the file */
     void *mem;                       /* one block that holds both tables and their index */
+    names kv_names, tensor_names;
 } gguf;
 
-/* Parse n bytes. Every tensor's bytes are proven to lie inside them. Tables cost at most
- * 1.5 times what the entries take in the file. */
+/* Parse n bytes. Every tensor's bytes are proven to lie inside them, one behind the other.
+ * Costs one allocation of at most 2 MB + n. On failure *g is zeroed. */
 int gguf_parse(gguf *g, const void *bytes, size_t n, dr_err *e);
 void gguf_free(gguf *g);                                      /* a zeroed one is fine */
+/* A Git LFS pointer in place of weights: DR_EFORMAT and the sentence that says what to do, 0
+ * when the bytes are something else. */
+int gguf_check_lfs(const void *bytes, size_t n, dr_err *e);
 
 const gguf_kv *gguf_find(const gguf *g, const char *key);     /* NULL: absent */
 const gguf_tensor *gguf_tensor_find(const gguf *g, const char *name);

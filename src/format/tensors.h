@@ -20,13 +20,16 @@ typedef struct {
     int type;                        /* dtype, or the container's number when type_get is NULL */
     int n_dims;
     int64_t dim[4];                  /* slowest axis first, as PyTorch prints it */
-    const uint8_t *data;             /* row-major, mapped read-only */
+    const uint8_t *data;             /* row-major, mapped read-only, aligned to an element of
+                                        its type; NULL: a type of unknown size */
     size_t bytes;
 } tensor;
 
 typedef struct tensors tensors;
 
 tensors *tensors_open(const char *path, dr_err *e);
+/* The same for one GGUF or safetensors file in memory, which must outlive it; no config. */
+tensors *tensors_parse(const void *bytes, size_t n, dr_err *e);
 void tensors_close(tensors *ts);                               /* NULL is fine */
 container tensors_container(const tensors *ts);
 const char *tensors_path(const tensors *ts);                   /* what was opened */
@@ -35,7 +38,8 @@ const tensor *tensors_at(const tensors *ts, int64_t i);
 const tensor *tensors_find(const tensors *ts, const char *name);   /* NULL: absent */
 size_t tensors_mapped_bytes(const tensors *ts);                /* of all files */
 const gguf *tensors_gguf(const tensors *ts);                   /* metadata; NULL: not GGUF */
-const json_t *tensors_config(const tensors *ts);               /* config.json; NULL: GGUF */
+const json_t *tensors_config(const tensors *ts);               /* config.json; NULL: GGUF, or a
+                                          lone .safetensors file with none beside it */
 const json_t *tensors_generation(const tensors *ts);           /* generation_config.json or NULL */
 /* Name of type `type` for a message, even one that does not run. */
 const char *tensor_type_name(const tensors *ts, int type);

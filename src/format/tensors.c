@@ -1,0 +1,580 @@
+/* tensors.c - see tensors.h: which files make up a model, and one table over all of them.
+ *
+ * The bytes say what a file is; names only say where the other files are (parts of a split
+ * GGUF, shards that an index lists). A file list grows as files are really found, so a lying
+ * count costs nothing. */
+#include "format/tensors.h"
+#include <dirent.h>
+#include <inttypes.h>
+#include "base/buf.h"
+#include "base/mem.h"
+#include "base/os.h"
+#include "format/gguf_type.h"
+#include "format/json.h"
+#include "format/names.h"
+#include "format/safetensors.h"
+
+enum { CONFIG_MAX = 1 << 20, INDEX_MAX = 64 << 20, SPLIT_MAX = 99999 };
+
+typedef struct {
+    char *name;                      /* without the folder */
+    os_file map;                     /* zeroed when the bytes are the caller's */
+    const uint8_t *p;
+    size_t n;
+    gguf g;
+    safetensors st;
+    int64_t first;                   /* its tensors are [first, first of the next file) */
+} part;
+
+struct tensors {
+    container kind;
+    char *path;
+    part *part;
+    int n_parts, cap_parts;
+    tensor *t;
+    int64_t n;
+    names index;
+    void *mem;                       /* the table and its index */
+    void *copy;                      /* tensors that were not aligned in their file */
+    size_t n_copy;
+    json_t *config, *generation;
+};
+
+static int code_of(const dr_err *e, int otherwise)
+{
+    return e && e->code ? e->code : otherwise;
+}
+
+/* folder + "/" + name, to be freed; folder "" gives the name alone. */
+static char *join(const char *folder, const char *name, dr_err *e)
+{
+    size_t a = strlen(folder), n = a + strlen(name) + 2;
+    char *p = mem_alloc(n);
+    if (!p) { err_nomem(e, n, "file name"); return NULL; }
+    snprintf(p, n, "%s%s%s", folder, a && folder[a - 1] != '/' ? "/" : "", name);
+    return p;
+}
+
+/* The folder part of a path, to be freed: "." when it has none. */
+static char *folder_of(const char *path, dr_err *e)
+{
+    const char *slash = strrchr(path, '/');
+    char *p = slash ? mem_strndup(path, slash == path ? 1 : (size_t)(slash - path))
+                    : mem_strdup(".");
+    if (!p) err_nomem(e, strlen(path), "file name");
+    return p;
+}
+
+static const char *last_name(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
+/* Room for one more file. */
+static part *add_part(tensors *ts, const char *name, dr_err *e)
+{
+    if (ts->n_parts == ts->cap_parts) {
+        int cap = ts->cap_parts ? ts->cap_parts * 2 : 4;
+        part *p = mem_realloc(ts->part, (size_t)cap * sizeof *p);
+        if (!p) { err_nomem(e, (size_t)cap * sizeof *p, "list of files"); return NULL; }
+        ts->part = p, ts->cap_parts = cap;
+    }
+    part *p = &ts->part[ts->n_parts];
+    *p = (part){ .name = mem_strdup(name) };
+    if (!p->name) { err_nomem(e, strlen(name), "file name"); return NULL; }
+    ts->n_parts++;
+    return p;
+}
+
+/* Say what a file is that we do not read. */
+static int refuse_bytes(const uint8_t *p, size_t n, dr_err *e)
+{
+    if (n == 0) return err_set(e, DR_EFORMAT, "the file is empty");
+    if (n >= 4 && !memcmp(p, "PK\3\4", 4))
+        return err_set(e, DR_EUNSUPPORTED, "this is a PyTorch file (.pth, .bin), which is not "
+                       "read yet by this version; GGUF and safetensors are");
+    if (n >= 2 && p[0] == 0x80 && p[1] <= 5)
+        return err_set(e, DR_EUNSUPPORTED, "this is a Python pickle, which is not read; GGUF and "
+                       "safetensors are");
+    if (n >= 4 && (!memcmp(p, "ggjt", 4) || !memcmp(p, "tjgg", 4) || !memcmp(p, "lmgg", 4) ||
+                   !memcmp(p, "fmgg", 4)))
+        return err_set(e, DR_EUNSUPPORTED, "this is a GGML file from before GGUF, which is not "
+                       "read");
+    if (n >= 1 && p[0] == '{')
+        return err_set(e, DR_EFORMAT, "this is JSON and not a model: name the model's folder or "
+                       "its weights");
+    if (n >= 1 && p[0] == '<')
+        return err_set(e, DR_EFORMAT, "this is a web page and not a model: the download failed");
+    return err_set(e, DR_EFORMAT, "neither a GGUF nor a safetensors file");
+}
+
+/* Parse a part whose bytes are there, by what they are. */
+static int parse_part(part *p, container *kind, dr_err *e)
+{
+    int rc = gguf_check_lfs(p->p, p->n, e);
+    if (rc != DR_OK) return rc;
+    if (p->n >= 4 && !memcmp(p->p, "GGUF", 4)) {
+        *kind = CONTAINER_GGUF;
+        return gguf_parse(&p->g, p->p, p->n, e);
+    }
+    if (st_looks_like(p->p, p->n)) {
+        *kind = CONTAINER_SAFETENSORS;
+        return st_parse(&p->st, p->p, p->n, e);
+    }
+    return refuse_bytes(p->p, p->n, e);
+}
+
+static int open_part(tensors *ts, const char *path, const char *name, dr_err *e)
+{
+    part *p = add_part(ts, name, e);
+    if (!p) return DR_ENOMEM;
+    int rc = os_map(&p->map, path, e);
+    if (rc != DR_OK) return rc;
+    p->p = p->map.p, p->n = p->map.n;
+    container kind = ts->kind;
+    rc = parse_part(p, &kind, e);
+    if (rc != DR_OK) return err_wrap(e, rc, "%s", path);
+    if (ts->n_parts > 1 && kind != ts->kind)
+        return err_set(e, DR_EFORMAT, "%s is %s, but the other files of this model are not", path,
+                       kind == CONTAINER_GGUF ? "GGUF" : "safetensors");
+    ts->kind = kind;
+    return DR_OK;
+}
+
+/* ---- the table over all files ---- */
+
+static int64_t part_count(const tensors *ts, const part *p)
+{
+    return ts->kind == CONTAINER_GGUF ? (int64_t)p->g.n_tensors : p->st.n;
+}
+
+static tensor part_tensor(const tensors *ts, const part *p, int64_t i)
+{
+    if (ts->kind == CONTAINER_SAFETENSORS) {
+        const st_tensor *s = &p->st.t[i];
+        tensor t = { .name = s->name, .type = s->type, .n_dims = s->n_dims, .data = s->data,
+                     .bytes = s->bytes };
+        memcpy(t.dim, s->dim, sizeof t.dim);
+        return t;
+    }
+    const gguf_tensor *s = &p->g.tensor[i];
+    tensor t = { .name = s->name, .type = (int)s->type, .n_dims = s->n_dims, .data = s->data,
+                 .bytes = s->bytes };
+    for (int d = 0; d < s->n_dims; d++) t.dim[d] = s->dim[s->n_dims - 1 - d];
+    return t;
+}
+
+static int build_table(tensors *ts, dr_err *e)
+{
+    int64_t n = 0;
+    for (int f = 0; f < ts->n_parts; f++) {
+        ts->part[f].first = n;
+        n += part_count(ts, &ts->part[f]);
+    }
+    size_t a = (size_t)n * sizeof *ts->t, all = a + names_slots((uint64_t)n) * sizeof(uint32_t);
+    ts->mem = mem_zalloc(all, 1);
+    if (!ts->mem) return err_nomem(e, all, "table of tensors");
+    ts->t = ts->mem;
+    ts->index = names_make((uint32_t *)((char *)ts->mem + a), (uint64_t)n);
+    for (int f = 0; f < ts->n_parts; f++) {
+        const part *p = &ts->part[f];
+        for (int64_t i = 0; i < part_count(ts, p); i++) {
+            tensor *t = &ts->t[ts->n];
+            *t = part_tensor(ts, p, i);
+            uint32_t *slot = names_at(&ts->index, &ts->t->name, sizeof *ts->t, t->name);
+            if (*slot)
+                return err_set(e, DR_EFORMAT, "tensor " SPAN_FMT " appears twice, the second time "
+                               "in %s", SPAN_ARG(t->name), p->name ? p->name : "these bytes");
+            *slot = (uint32_t)++ts->n;
+        }
+    }
+    return DR_OK;
+}
+
+static bool misaligned(const tensor *t)
+{
+    const type_info *ti = type_get(t->type);
+    return ti && t->data && ti->elems == 1 && (uintptr_t)t->data % (uintptr_t)ti->bytes;
+}
+
+/* Old safetensors files have headers of any length, so that floats lie at odd addresses: such
+ * tensors are copied, the others stay mapped. */
+static int align_data(tensors *ts, dr_err *e)
+{
+    size_t all = 0;
+    for (int64_t i = 0; i < ts->n; i++)
+        if (misaligned(&ts->t[i])) all += (ts->t[i].bytes + 63) & ~(size_t)63;
+    if (!all) return DR_OK;
+    ts->copy = mem_pages(all);
+    if (!ts->copy) return err_nomem(e, all, "tensors that are not aligned in their file");
+    ts->n_copy = all;
+    uint8_t *at = ts->copy;
+    for (int64_t i = 0; i < ts->n; i++) {
+        tensor *t = &ts->t[i];
+        if (!misaligned(t)) continue;
+        memcpy(at, t->data, t->bytes);
+        t->data = at;
+        at += (t->bytes + 63) & ~(size_t)63;
+    }
+    return DR_OK;
+}
+
+static int finish(tensors *ts, dr_err *e)
+{
+    int rc = build_table(ts, e);
+    return rc != DR_OK ? rc : align_data(ts, e);
+}
+
+/* ---- split GGUF ---- */
+
+static int split_of(const gguf *g, uint64_t *no, uint64_t *count, dr_err *e)
+{
+    *no = 0, *count = 1;
+    if (!gguf_find(g, "split.count")) return DR_OK;
+    if (!gguf_get_u64(g, "split.count", count) || !gguf_get_u64(g, "split.no", no) ||
+        *count > SPLIT_MAX || (*count && *no >= *count))
+        return err_set(e, DR_EFORMAT, "split.no and split.count contradict each other");
+    if (*count == 0) *count = 1;                       /* some writers say 0 for "not split" */
+    return DR_OK;
+}
+
+/* The file is part `no` of `count`; open the others, in order. */
+static int open_split(tensors *ts, const char *path, uint64_t no, uint64_t count, dr_err *e)
+{
+    char tail[64];
+    size_t n = strlen(path);
+    int k = snprintf(tail, sizeof tail, "-%05" PRIu64 "-of-%05" PRIu64 ".gguf", no + 1, count);
+    if (n < (size_t)k || strcmp(path + n - k, tail))
+        return err_set(e, DR_EFORMAT, "%s is part %" PRIu64 " of %" PRIu64 " of a model, but its "
+                       "name does not end in %s, so the other parts cannot be found", path,
+                       no + 1, count, tail);
+    char *name = mem_strdup(path);
+    if (!name) return err_nomem(e, n, "file name");
+    int rc = DR_OK;
+    for (uint64_t i = 0; i < count && rc == DR_OK; i++) {
+        uint64_t its_no, its_count;
+        snprintf(name + n - k, (size_t)k + 1, "-%05" PRIu64 "-of-%05" PRIu64 ".gguf", i + 1, count);
+        if (!os_exists(name)) {
+            rc = err_set(e, DR_EIO, "%s: part %" PRIu64 " of %" PRIu64 " is missing: %s", path,
+                         i + 1, count, name);
+            break;
+        }
+        rc = open_part(ts, name, last_name(name), e);
+        if (rc != DR_OK) break;
+        rc = split_of(&ts->part[i].g, &its_no, &its_count, e);
+        if (rc == DR_OK && (its_no != i || its_count != count))
+            rc = err_set(e, DR_EFORMAT, "it says that it is part %" PRIu64 " of %" PRIu64,
+                         its_no + 1, its_count);
+        if (rc != DR_OK) err_wrap(e, rc, "%s", name);
+    }
+    mem_free(name);
+    if (rc != DR_OK || (rc = build_table(ts, e)) != DR_OK) return rc;
+    uint64_t want;
+    if (gguf_get_u64(&ts->part[0].g, "split.tensors.count", &want) && want != (uint64_t)ts->n)
+        return err_set(e, DR_EFORMAT, "%s: its %" PRIu64 " parts hold %" PRId64 " tensors, but it "
+                       "says %" PRIu64, path, count, ts->n, want);
+    return DR_OK;
+}
+
+/* ---- folders ---- */
+
+static int read_config(tensors *ts, const char *folder, const char *name, json_t **j, dr_err *e)
+{
+    char *path = join(folder, name, e);
+    if (!path) return DR_ENOMEM;
+    int rc = DR_OK;
+    if (os_exists(path)) {
+        *j = json_read_file(path, CONFIG_MAX, e);
+        if (!*j) rc = code_of(e, DR_EFORMAT);
+        else if (!json_is_object(*j))
+            rc = err_set(e, DR_EFORMAT, "%s: an object {…} is wanted", path);
+    }
+    mem_free(path);
+    (void)ts;
+    return rc;
+}
+
+/* Formats whose tensors only look like weights. */
+static int check_quantization(const json_t *config, const char *folder, dr_err *e)
+{
+    static const struct { const char *method, *name; } known[] = {
+        { "gptq", "GPTQ" }, { "awq", "AWQ" }, { "bitsandbytes", "bitsandbytes" },
+        { "fbgemm_fp8", "FP8 (fbgemm)" }, { "fp8", "FP8" }, { "modelopt", "ModelOpt" },
+        { "compressed-tensors", "compressed-tensors" }, { "aqlm", "AQLM" }, { "hqq", "HQQ" },
+        { "eetq", "EETQ" }, { "quanto", "Quanto" }, { "mxfp4", "MXFP4" },
+    };
+    const json_t *q = json_object_get(config, "quantization_config");
+    if (!q || json_is_null(q)) return DR_OK;
+    const char *method = json_string_value(json_object_get(q, "quant_method"));
+    if (!method && (json_object_get(q, "load_in_4bit") || json_object_get(q, "load_in_8bit")))
+        method = "bitsandbytes";
+    for (size_t i = 0; method && i < sizeof known / sizeof *known; i++)
+        if (!strcmp(method, known[i].method)) method = known[i].name;
+    return err_set(e, DR_EUNSUPPORTED, "%s: its weights are quantised by %.60s, which is not read; "
+                   "the original or a GGUF of it is", folder, method ? method : "a method that "
+                   "config.json does not name");
+}
+
+static int read_configs(tensors *ts, const char *folder, dr_err *e)
+{
+    int rc = read_config(ts, folder, "config.json", &ts->config, e);
+    if (rc == DR_OK)
+        rc = read_config(ts, folder, "generation_config.json", &ts->generation, e);
+    return rc == DR_OK && ts->config ? check_quantization(ts->config, folder, e) : rc;
+}
+
+/* A shard's name may not lead out of the folder. */
+static bool plain_name(const char *s)
+{
+    return *s && *s != '.' && !strchr(s, '/') && !strchr(s, '\\') && strlen(s) < 256;
+}
+
+static int open_shards(tensors *ts, const char *folder, const json_t *map, names *seen, dr_err *e)
+{
+    const char *name;
+    json_t *v;
+    span *file = (span *)(void *)(seen->slot + seen->mask + 1);
+    uint32_t n = 0;
+    json_object_foreach((json_t *)map, name, v) {
+        const char *s = json_string_value(v);
+        if (!s || !plain_name(s))
+            return err_set(e, DR_EFORMAT, "%s: its index puts tensor %.100s in '%.100s', which is "
+                           "not the name of a file in the folder", folder, name, s ? s : "?");
+        uint32_t *slot = names_at(seen, file, sizeof *file, span_of(s));
+        if (*slot) continue;
+        file[n] = span_of(s);
+        *slot = ++n;
+        char *path = join(folder, s, e);
+        if (!path) return DR_ENOMEM;
+        int rc;
+        if (os_exists(path)) rc = open_part(ts, path, s, e);
+        else rc = err_set(e, DR_EIO, "%s: shard %s, which the index names, is missing", folder, s);
+        mem_free(path);
+        if (rc != DR_OK) return rc;
+    }
+    return DR_OK;
+}
+
+/* Every tensor that the index names is where it says. */
+static int check_map(const tensors *ts, const char *folder, const json_t *map, dr_err *e)
+{
+    const char *name;
+    json_t *v;
+    json_object_foreach((json_t *)map, name, v) {
+        const tensor *t = tensors_find(ts, name);
+        int f = ts->n_parts - 1;
+        while (t && f > 0 && ts->part[f].first > t - ts->t) f--;
+        if (!t || strcmp(ts->part[f].name, json_string_value(v)))
+            return err_set(e, DR_EFORMAT, "%s: its index says that %s holds tensor %.200s, but it "
+                           "does not", folder, json_string_value(v), name);
+    }
+    return DR_OK;
+}
+
+static int open_index(tensors *ts, const char *folder, const char *path, dr_err *e)
+{
+    json_t *j = json_read_file(path, INDEX_MAX, e);
+    if (!j) return code_of(e, DR_EFORMAT);
+    const json_t *map = json_object_get(j, "weight_map");
+    size_t n = json_object_size(map);
+    int rc;
+    ts->kind = CONTAINER_SAFETENSORS;
+    if (!json_is_object(map) || n == 0 || n > UINT32_MAX / 8) {
+        rc = err_set(e, DR_EFORMAT, "%s: weight_map, an object of tensor names and files, is "
+                     "wanted", path);
+    } else {
+        size_t all = names_slots(n) * sizeof(uint32_t) + n * sizeof(span);
+        uint32_t *mem = mem_zalloc(all, 1);
+        names seen = names_make(mem, n);
+        rc = mem ? open_shards(ts, folder, map, &seen, e) : err_nomem(e, all, "list of shards");
+        mem_free(mem);
+        if (rc == DR_OK && ts->kind != CONTAINER_SAFETENSORS)
+            rc = err_set(e, DR_EFORMAT, "%s: its shards are not safetensors files", path);
+        if (rc == DR_OK) rc = finish(ts, e);
+        if (rc == DR_OK) rc = check_map(ts, folder, map, e);
+    }
+    json_decref(j);
+    return rc;
+}
+
+static bool ends_with(const char *s, const char *tail)
+{
+    size_t n = strlen(s), k = strlen(tail);
+    return n >= k && !strcmp(s + n - k, tail);
+}
+
+/* Say what a folder without a model holds instead. */
+static int refuse_folder(const char *folder, dr_err *e)
+{
+    DIR *d = opendir(folder);
+    if (!d) return err_set(e, DR_EIO, "cannot read folder %s", folder);
+    char gguf_name[160] = "", st_name[160] = "";
+    bool pth = false, bin = false, adapter = false;
+    for (struct dirent *f; (f = readdir(d));) {
+        const char *s = f->d_name;
+        if (ends_with(s, ".gguf") && (!*gguf_name || strcmp(s, gguf_name) < 0))
+            snprintf(gguf_name, sizeof gguf_name, "%s", s);
+        else if (!strncmp(s, "adapter_model.", 14)) adapter = true;
+        else if (ends_with(s, ".safetensors")) snprintf(st_name, sizeof st_name, "%s", s);
+        else if (!strncmp(s, "consolidated.", 13) && ends_with(s, ".pth")) pth = true;
+        else if (!strncmp(s, "pytorch_model", 13)) bin = true;
+    }
+    closedir(d);
+    if (*gguf_name)
+        return err_set(e, DR_EFORMAT, "%s is a folder with GGUF files: name the file, such as "
+                       "%s/%s", folder, folder, gguf_name);
+    if (pth)
+        return err_set(e, DR_EUNSUPPORTED, "%s: Meta's consolidated.*.pth is not read yet by this "
+                       "version", folder);
+    if (bin)
+        return err_set(e, DR_EUNSUPPORTED, "%s: PyTorch's pytorch_model.bin is not read; look for "
+                       "safetensors or GGUF of the same model", folder);
+    if (adapter)
+        return err_set(e, DR_EUNSUPPORTED, "%s holds a LoRA adapter, not a whole model", folder);
+    if (*st_name)
+        return err_set(e, DR_EFORMAT, "%s has neither model.safetensors nor "
+                       "model.safetensors.index.json, only files such as %s", folder, st_name);
+    return err_set(e, DR_EFORMAT, "%s holds no model: model.safetensors, "
+                   "model.safetensors.index.json and *.gguf were looked for", folder);
+}
+
+static int open_folder(tensors *ts, const char *folder, dr_err *e)
+{
+    char *one = join(folder, "model.safetensors", e);
+    char *index = join(folder, "model.safetensors.index.json", e);
+    int rc = DR_ENOMEM;
+    if (one && index) {
+        bool has_one = os_exists(one);
+        if (!has_one && !os_exists(index)) rc = refuse_folder(folder, e);
+        else if ((rc = read_configs(ts, folder, e)) != DR_OK) { /* said */ }
+        else if (!ts->config)
+            rc = err_set(e, DR_EIO, "%s: config.json is missing, and without it the weights cannot "
+                         "be understood", folder);
+        else if (!has_one) rc = open_index(ts, folder, index, e);
+        else if ((rc = open_part(ts, one, "model.safetensors", e)) == DR_OK) rc = finish(ts, e);
+    }
+    mem_free(one);
+    mem_free(index);
+    return rc;
+}
+
+static int open_file(tensors *ts, const char *path, dr_err *e)
+{
+    uint64_t no, count;
+    int rc = open_part(ts, path, last_name(path), e);
+    if (rc != DR_OK) return rc;
+    if (ts->kind == CONTAINER_GGUF) {
+        if ((rc = split_of(&ts->part[0].g, &no, &count, e)) != DR_OK)
+            return err_wrap(e, rc, "%s", path);
+        if (count == 1) return finish(ts, e);
+        gguf_free(&ts->part[0].g);
+        os_unmap(&ts->part[0].map);
+        mem_free(ts->part[0].name);
+        ts->n_parts = 0;
+        return open_split(ts, path, no, count, e);
+    }
+    char *folder = folder_of(path, e);
+    if (!folder) return DR_ENOMEM;
+    rc = read_configs(ts, folder, e);
+    mem_free(folder);
+    return rc != DR_OK ? rc : finish(ts, e);
+}
+
+tensors *tensors_open(const char *path, dr_err *e)
+{
+    tensors *ts = mem_zalloc(1, sizeof *ts);
+    if (!ts || !(ts->path = mem_strdup(path))) {
+        err_nomem(e, sizeof *ts, "tensors");
+        tensors_close(ts);
+        return NULL;
+    }
+    int rc;
+    if (os_is_dir(path)) {
+        rc = open_folder(ts, path, e);
+    } else if (ends_with(path, "model.safetensors.index.json") && os_exists(path)) {
+        char *folder = folder_of(path, e);
+        rc = folder ? open_folder(ts, folder, e) : DR_ENOMEM;
+        mem_free(folder);
+    } else {
+        rc = open_file(ts, path, e);
+    }
+    if (rc == DR_OK) return ts;
+    tensors_close(ts);
+    return NULL;
+}
+
+tensors *tensors_parse(const void *bytes, size_t n, dr_err *e)
+{
+    tensors *ts = mem_zalloc(1, sizeof *ts);
+    part *p = ts ? add_part(ts, "", e) : NULL;
+    if (!p) {
+        err_nomem(e, sizeof *ts, "tensors");
+        tensors_close(ts);
+        return NULL;
+    }
+    p->p = bytes, p->n = n;
+    if (parse_part(p, &ts->kind, e) == DR_OK && finish(ts, e) == DR_OK) return ts;
+    tensors_close(ts);
+    return NULL;
+}
+
+void tensors_close(tensors *ts)
+{
+    if (!ts) return;
+    for (int f = 0; f < ts->n_parts; f++) {
+        part *p = &ts->part[f];
+        gguf_free(&p->g);
+        st_free(&p->st);
+        os_unmap(&p->map);
+        mem_free(p->name);
+    }
+    json_decref(ts->config);
+    json_decref(ts->generation);
+    mem_pages_free(ts->copy, ts->n_copy);
+    mem_free(ts->mem);
+    mem_free(ts->part);
+    mem_free(ts->path);
+    mem_free(ts);
+}
+
+container tensors_container(const tensors *ts) { return ts->kind; }
+const char *tensors_path(const tensors *ts) { return ts->path ? ts->path : ""; }
+int64_t tensors_count(const tensors *ts) { return ts->n; }
+
+const tensor *tensors_at(const tensors *ts, int64_t i)
+{
+    return i >= 0 && i < ts->n ? &ts->t[i] : NULL;
+}
+
+const tensor *tensors_find(const tensors *ts, const char *name)
+{
+    uint32_t i = *names_at(&ts->index, &ts->t->name, sizeof *ts->t, span_of(name));
+    return i ? &ts->t[i - 1] : NULL;
+}
+
+size_t tensors_mapped_bytes(const tensors *ts)
+{
+    size_t n = 0;
+    for (int f = 0; f < ts->n_parts; f++) n += ts->part[f].n;
+    return n;
+}
+
+const gguf *tensors_gguf(const tensors *ts)
+{
+    return ts->kind == CONTAINER_GGUF ? &ts->part[0].g : NULL;
+}
+
+const json_t *tensors_config(const tensors *ts) { return ts->config; }
+const json_t *tensors_generation(const tensors *ts) { return ts->generation; }
+
+const char *tensor_type_name(const tensors *ts, int type)
+{
+    const type_info *ti = type_get(type);
+    if (ti) return ti->name;
+    const char *s = st_type_name(type);
+    if (s) return s;
+    const gguf_type_info *g = ts->kind == CONTAINER_GGUF && type >= 0 ?
+                              gguf_type_find((uint32_t)type) : NULL;
+    return g ? g->name : "unknown type";
+}
