@@ -1,23 +1,33 @@
-# make [BUILD=release|debug|asan|ubsan|tsan]     all | check | install | lint | clean
+# make [BUILD=release|debug|asan|ubsan|tsan|cov]   all | check | lib | install | lint | clean
 #   make                 the program, at ./drover
 #   make check           every test that needs neither network, GPU nor a peer
 #   make install PREFIX=/usr/local DESTDIR=
 # docs/building.md says what each target and variable does.
 BUILD ?= release
-O := build/$(BUILD)
 -include config.mk                       # your own settings; not in git
 
 ifeq ($(origin CC),default)
 CC := gcc
 endif
-AR      ?= ar
-PREFIX  ?= /usr/local
-VERSION := $(shell cat VERSION)
-ARCH    := $(firstword $(subst -, ,$(shell $(CC) -dumpmachine)))
+AR        ?= ar
+OBJCOPY   ?= objcopy
+PREFIX    ?= /usr/local
+LIBDIR    ?= $(PREFIX)/lib
+MANDIR    ?= $(PREFIX)/share/man
+BASHCOMP  ?= $(PREFIX)/share/bash-completion/completions
+ZSHCOMP   ?= $(PREFIX)/share/zsh/site-functions
+VERSION   := $(shell cat VERSION)
+SOVERSION := 0
+ARCH      := $(firstword $(subst -, ,$(shell $(CC) -dumpmachine)))
+
+# One folder per build and compiler, so that switching back and forth rebuilds nothing.
+CCNAME := $(notdir $(firstword $(CC)))
+O := build/$(BUILD)$(if $(filter-out gcc cc,$(CCNAME)),-$(CCNAME))
 
 CSTD   := -std=c17 -D_POSIX_C_SOURCE=200809L
 WARN   := -Wall -Wextra -Wshadow -Wvla -Wstrict-prototypes -Wmissing-prototypes -Wundef \
-          -Wpointer-arith -Wwrite-strings -Wno-format-truncation -Wno-missing-field-initializers
+          -Wpointer-arith -Wwrite-strings -Wno-unknown-warning-option -Wno-format-truncation \
+          -Wno-missing-field-initializers
 ifdef WERROR
 WARN   += -Werror
 endif
@@ -26,13 +36,15 @@ OPT_debug   := -O0 -g
 OPT_asan    := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 OPT_ubsan   := -O1 -g -fsanitize=undefined -fno-sanitize-recover=undefined
 OPT_tsan    := -O1 -g -fsanitize=thread
+OPT_cov     := -O0 -g --coverage
 OPT  := $(OPT_$(BUILD))
 ifeq ($(OPT),)
-$(error BUILD=$(BUILD) is not one of release debug asan ubsan tsan)
+$(error BUILD=$(BUILD) is not one of release debug asan ubsan tsan cov)
 endif
-CFLAGS += $(CSTD) $(WARN) $(OPT) -fPIC -fvisibility=hidden -fno-math-errno -ffp-contract=off \
-          -DDR_VERSION='"$(VERSION)"' -Iinclude -Isrc -Itests/lib -MMD -MP
-LDLIBS := -ljansson -lpcre2-8 -lcurl -lcrypto -ledit -lutf8proc -ldl -lm -lpthread
+DR_CFLAGS := $(CSTD) $(WARN) $(OPT) -fPIC -fvisibility=hidden -fno-math-errno -ffp-contract=off \
+          -DDR_VERSION='"$(VERSION)"' -Iinclude -Isrc -Itests/lib $(CPPFLAGS) $(CFLAGS)
+LIBLIBS := -ljansson -lpcre2-8 -lcrypto -lutf8proc -lm -lpthread
+LDLIBS  := -ljansson -lpcre2-8 -lcurl -lcrypto -ledit -lutf8proc -ldl -lm -lpthread
 
 # The whole of per-instruction-set building: kern_<level>[_part].c gets that level's flags.
 ifeq ($(ARCH),x86_64)
@@ -43,43 +55,116 @@ ISA_amx    := $(ISA_avx512) -mamx-tile -mamx-int8 -mamx-bf16
 endif
 ISA_ref    := -O2 -fno-tree-vectorize
 isa = $(if $(filter src/kern/%,$1),$(ISA_$(word 2,$(subst _, ,$(basename $(notdir $1))))))
+# What src/api/ defines is the library's face; everything else stays inside.
+vis = $(if $(filter src/api/%,$1),-fvisibility=default)
 
 SRC  := $(sort $(wildcard src/*/*.c))
 OBJ  := $(SRC:%.c=$(O)/%.o)
 MAIN := $(O)/src/cli/main.o
-LIBO := $(filter-out $(MAIN),$(OBJ))
+CLIO := $(filter-out $(MAIN),$(filter $(O)/src/cli/%,$(OBJ)))
+LIBO := $(filter-out $(O)/src/cli/%,$(OBJ))
 UNIT := $(patsubst tests/%.c,$(O)/tests/%,$(sort $(wildcard tests/unit/*.c tests/golden/*.c)))
 KERN := $(patsubst tests/%.c,$(O)/tests/%,$(sort $(wildcard tests/kern/*.c)))
+FUZZ := $(patsubst tests/%.c,$(O)/tests/%,$(sort $(wildcard tests/fuzz/fuzz_*.c)))
+EXAM := $(patsubst %.c,$(O)/%,$(sort $(wildcard examples/*.c)))
+E2E  := $(sort $(wildcard tests/e2e/*.sh))
+SOLIB := libdrover.so.$(SOVERSION)
+# Archives and programs are linked again when the list of their objects changed, too.
+LIST := $(O)/objects
+$(shell mkdir -p $(O); echo '$(OBJ)' | cmp -s - $(LIST) || echo '$(OBJ)' > $(LIST))
 
 all: drover
 drover: $(O)/drover
 	@cmp -s $< $@ || cp -f $< $@
-$(O)/libdrover.a: $(LIBO)
+$(O)/core.a: $(LIBO) $(LIST)
 	@rm -f $@
-	$(AR) rcs $@ $^
-$(O)/drover: $(MAIN) $(O)/libdrover.a
+	$(AR) rcs $@ $(LIBO)
+$(O)/cli.a: $(CLIO) $(LIST)
+	@rm -f $@
+	$(AR) rcs $@ $(CLIO)
+$(O)/drover: $(MAIN) $(O)/cli.a $(O)/core.a
 	$(CC) $(OPT) $(LDFLAGS) -o $@ $^ $(LDLIBS)
-$(UNIT): $(O)/tests/%: $(O)/tests/%.o $(O)/libdrover.a
+$(UNIT): $(O)/tests/%: $(O)/tests/%.o $(O)/cli.a $(O)/core.a
 	$(CC) $(OPT) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
-$(KERN): $(O)/tests/%: $(O)/tests/%.o $(O)/tests/lib/t.o $(O)/libdrover.a
+$(KERN): $(O)/tests/%: $(O)/tests/%.o $(O)/tests/lib/t.o $(O)/cli.a $(O)/core.a
 	$(CC) $(OPT) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
 $(O)/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) $(call isa,$<) -c -o $@ $<
+	$(CC) $(DR_CFLAGS) -MMD -MP $(call isa,$<) $(call vis,$<) -c -o $@ $<
 
-check: lint hdrcheck drover $(UNIT) $(KERN)
-	@tests/run.sh $(UNIT) $(KERN)
+# The library of include/drover.h. In the static one too, only the public names are visible.
+lib: $(O)/libdrover.a $(O)/$(SOLIB)
+$(O)/libdrover.a: $(LIBO) $(LIST)
+	@rm -f $@
+	$(CC) -r -nostdlib -o $(O)/libdrover.o $(LIBO)
+	$(OBJCOPY) --localize-hidden $(O)/libdrover.o
+	$(AR) rcs $@ $(O)/libdrover.o
+$(O)/$(SOLIB): $(LIBO) $(LIST)
+	$(CC) $(OPT) $(LDFLAGS) -shared -Wl,-soname,$(SOLIB) -Wl,--as-needed -o $@ $(LIBO) $(LIBLIBS)
+	@ln -sf $(SOLIB) $(O)/libdrover.so
+$(EXAM): $(O)/examples/%: examples/%.c $(O)/libdrover.a
+	@mkdir -p $(@D)
+	$(CC) $(CSTD) $(WARN) $(OPT) -Iinclude $(LDFLAGS) -o $@ $< $(O)/libdrover.a $(LIBLIBS)
+examples: $(EXAM)
+
+# ---- tests
+TESTED := $(UNIT) $(KERN)
+check: lint hdrcheck $(O)/drover $(TESTED) $(FUZZ:=.replay) $(EXAM) lib
+	@O=$(O) DROVER=$(O)/drover CC='$(CC)' tests/run.sh $(TESTED) $(FUZZ:=.replay) $(E2E)
+check-unit: $(TESTED) $(FUZZ:=.replay)
+	@O=$(O) tests/run.sh $(TESTED) $(FUZZ:=.replay)
+check-e2e: $(O)/drover $(EXAM) lib
+	@O=$(O) DROVER=$(O)/drover CC='$(CC)' tests/run.sh $(E2E)
+# A fuzz target linked to a main that runs it once on each file of its corpus.
+$(FUZZ:=.replay): $(O)/tests/fuzz/%.replay: $(O)/tests/fuzz/%.o $(O)/tests/fuzz/replay.o $(O)/core.a
+	$(CC) $(OPT) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+# The fuzzers themselves: make fuzz CC=clang BUILD=asan
+fuzz: $(FUZZ)
+$(FUZZ): $(O)/tests/fuzz/%: $(O)/tests/fuzz/%.o $(O)/core.a
+	$(CC) $(OPT) -fsanitize=fuzzer $(LDFLAGS) -o $@ $^ $(LDLIBS)
 # Each header must compile on its own, so that include order never matters.
 HDR := $(filter-out src/kern/vec_% src/kern/%_body.h,$(wildcard include/*.h src/*/*.h))
 hdrcheck: $(HDR:%=$(O)/%.ok)
 $(O)/%.h.ok: %.h
 	@mkdir -p $(@D)
-	@$(CC) $(filter-out -MMD -MP,$(CFLAGS)) -Wno-unused-function -x c -fsyntax-only $< && touch $@
+	@$(CC) $(DR_CFLAGS) -MMD -MP -MF $@.d -MT $@ -Wno-unused-function -x c -fsyntax-only $< && touch $@
 lint:
 	@tools/lint.sh
+bench: $(KERN)
+	@set -e; for t in $(KERN); do $$t --bench; done
+
+# ---- what goes where
+install: drover lib
+	install -d $(addprefix $(DESTDIR),$(PREFIX)/bin $(PREFIX)/include $(LIBDIR)/pkgconfig \
+	    $(MANDIR)/man1 $(BASHCOMP) $(ZSHCOMP))
+	install -m 755 $(O)/drover $(DESTDIR)$(PREFIX)/bin/drover
+	install -m 644 include/drover.h $(DESTDIR)$(PREFIX)/include/
+	install -m 644 $(O)/libdrover.a $(O)/$(SOLIB) $(DESTDIR)$(LIBDIR)/
+	ln -sf $(SOLIB) $(DESTDIR)$(LIBDIR)/libdrover.so
+	sed -e 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@VERSION@|$(VERSION)|' \
+	    -e 's|@LIBS@|$(LIBLIBS)|' tools/drover.pc.in > $(DESTDIR)$(LIBDIR)/pkgconfig/drover.pc
+	install -m 644 man/*.1 $(DESTDIR)$(MANDIR)/man1/
+	install -m 644 completion/drover.bash $(DESTDIR)$(BASHCOMP)/drover
+	install -m 644 completion/_drover $(DESTDIR)$(ZSHCOMP)/
+uninstall:
+	rm -f $(addprefix $(DESTDIR),$(PREFIX)/bin/drover $(PREFIX)/include/drover.h \
+	    $(addprefix $(LIBDIR)/,libdrover.a $(SOLIB) libdrover.so pkgconfig/drover.pc) \
+	    $(addprefix $(MANDIR)/man1/,$(notdir $(wildcard man/*.1))) \
+	    $(BASHCOMP)/drover $(ZSHCOMP)/_drover)
+# Man pages and completions take their tables from the program's own help.
+man: drover
+	tools/gen_man.sh
+completion: drover
+	tools/gen_completion.sh
+# The stripped program's bytes, and a build from nothing on all cores.
+size:
+	@tools/size.sh
+compdb:
+	@tools/compdb.sh $(O) > compile_commands.json && echo "wrote compile_commands.json"
 clean:
-	rm -rf build drover
-.PHONY: all check hdrcheck lint clean
+	rm -rf build drover compile_commands.json
+.PHONY: all lib examples check check-unit check-e2e fuzz hdrcheck lint bench install uninstall \
+        man completion size compdb clean
 .SECONDARY:
--include $(OBJ:.o=.d) $(UNIT:=.d) $(KERN:=.d)
+-include $(OBJ:.o=.d) $(UNIT:=.d) $(KERN:=.d) $(HDR:%=$(O)/%.ok.d)
