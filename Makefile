@@ -20,6 +20,10 @@ VERSION   := $(shell cat VERSION)
 SOVERSION := 0
 ARCH      := $(firstword $(subst -, ,$(shell $(CC) -dumpmachine)))
 
+# V=1 shows whole commands.
+Q := $(if $(V),,@)
+say = $(if $(V),,@echo '  $1')
+
 # One folder per build and compiler, so that switching back and forth rebuilds nothing.
 CCNAME := $(notdir $(firstword $(CC)))
 O := build/$(BUILD)$(if $(filter-out gcc cc,$(CCNAME)),-$(CCNAME))
@@ -78,34 +82,41 @@ drover: $(O)/drover
 	@cmp -s $< $@ || cp -f $< $@
 $(O)/core.a: $(LIBO) $(LIST)
 	@rm -f $@
-	$(AR) rcs $@ $(LIBO)
+	$(Q)$(AR) rcs $@ $(LIBO)
 $(O)/cli.a: $(CLIO) $(LIST)
 	@rm -f $@
-	$(AR) rcs $@ $(CLIO)
+	$(Q)$(AR) rcs $@ $(CLIO)
 $(O)/drover: $(MAIN) $(O)/cli.a $(O)/core.a
-	$(CC) $(OPT) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+	$(call say,LD  $@)
+	$(Q)$(CC) $(OPT) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 $(UNIT): $(O)/tests/%: $(O)/tests/%.o $(O)/cli.a $(O)/core.a
-	$(CC) $(OPT) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
+	$(call say,LD  $@)
+	$(Q)$(CC) $(OPT) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
 $(KERN): $(O)/tests/%: $(O)/tests/%.o $(O)/tests/lib/t.o $(O)/cli.a $(O)/core.a
-	$(CC) $(OPT) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+	$(call say,LD  $@)
+	$(Q)$(CC) $(OPT) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
 $(O)/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(DR_CFLAGS) -MMD -MP $(call isa,$<) $(call vis,$<) -c -o $@ $<
+	$(call say,CC  $<)
+	$(Q)$(CC) $(DR_CFLAGS) -MMD -MP $(call isa,$<) $(call vis,$<) -c -o $@ $<
 
 # The library of include/drover.h. In the static one too, only the public names are visible.
 lib: $(O)/libdrover.a $(O)/$(SOLIB)
 $(O)/libdrover.a: $(LIBO) $(LIST)
 	@rm -f $@
-	$(CC) -r -nostdlib -o $(O)/libdrover.o $(LIBO)
-	$(OBJCOPY) --localize-hidden $(O)/libdrover.o
-	$(AR) rcs $@ $(O)/libdrover.o
+	$(call say,AR  $@)
+	$(Q)$(CC) -r -nostdlib -o $(O)/libdrover.o $(LIBO)
+	$(Q)$(OBJCOPY) --localize-hidden $(O)/libdrover.o
+	$(Q)$(AR) rcs $@ $(O)/libdrover.o
 $(O)/$(SOLIB): $(LIBO) $(LIST)
-	$(CC) $(OPT) $(LDFLAGS) -shared -Wl,-soname,$(SOLIB) -Wl,--as-needed -o $@ $(LIBO) $(LIBLIBS)
+	$(call say,LD  $@)
+	$(Q)$(CC) $(OPT) $(LDFLAGS) -shared -Wl,-soname,$(SOLIB) -Wl,--as-needed -o $@ $(LIBO) $(LIBLIBS)
 	@ln -sf $(SOLIB) $(O)/libdrover.so
 $(EXAM): $(O)/examples/%: examples/%.c $(O)/libdrover.a
 	@mkdir -p $(@D)
-	$(CC) $(CSTD) $(WARN) $(OPT) -Iinclude $(LDFLAGS) -o $@ $< $(O)/libdrover.a $(LIBLIBS)
+	$(call say,LD  $@)
+	$(Q)$(CC) $(CSTD) $(WARN) $(OPT) -Iinclude $(LDFLAGS) -o $@ $< $(O)/libdrover.a $(LIBLIBS)
 examples: $(EXAM)
 
 # ---- tests
@@ -118,11 +129,13 @@ check-e2e: $(O)/drover $(EXAM) lib
 	@O=$(O) DROVER=$(O)/drover CC='$(CC)' tests/run.sh $(E2E)
 # A fuzz target linked to a main that runs it once on each file of its corpus.
 $(FUZZ:=.replay): $(O)/tests/fuzz/%.replay: $(O)/tests/fuzz/%.o $(O)/tests/fuzz/replay.o $(O)/core.a
-	$(CC) $(OPT) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+	$(call say,LD  $@)
+	$(Q)$(CC) $(OPT) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 # The fuzzers themselves: make fuzz CC=clang BUILD=asan
 fuzz: $(FUZZ)
 $(FUZZ): $(O)/tests/fuzz/%: $(O)/tests/fuzz/%.o $(O)/core.a
-	$(CC) $(OPT) -fsanitize=fuzzer $(LDFLAGS) -o $@ $^ $(LDLIBS)
+	$(call say,LD  $@)
+	$(Q)$(CC) $(OPT) -fsanitize=fuzzer $(LDFLAGS) -o $@ $^ $(LDLIBS)
 # Each header must compile on its own, so that include order never matters.
 HDR := $(filter-out src/kern/vec_% src/kern/%_body.h,$(wildcard include/*.h src/*/*.h))
 hdrcheck: $(HDR:%=$(O)/%.ok)
