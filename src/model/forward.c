@@ -1,0 +1,88 @@
+/* forward.c - the Llama forward pass, once, as plain calls against the device.
+ *
+ *     x = embedding(token)
+ *     for each layer:  x = x + wo attention(rope(q), rope(k), v),  q,k,v of rmsnorm(x)
+ *                      x = x + w2 (silu(w1 n) * w3 n),             n = rmsnorm(x)
+ *     logits = out rmsnorm(x)
+ *
+ * In the last layer only rows whose logits are wanted go past attention: a prompt needs one. */
+#include "model/model.h"
+#include <math.h>
+#include <string.h>
+#include "model/rope.h"
+
+static void rope_upto(workspace *ws, int end)
+{
+    int hs = ws->m->h.hs;
+    if (end <= ws->cs_have) return;
+    /* a few ahead, so that a decode step seldom computes any */
+    int to = end + 64 < ws->n_ctx ? end + 64 : ws->n_ctx;
+    rope_rows(ws->cs + (size_t)ws->cs_have * (size_t)hs, ws->inv, hs, ws->cs_have,
+              to - ws->cs_have);
+    ws->cs_have = to;
+}
+
+/* Move the wanted rows of a (N,n) to its front; out is ascending, so nothing is overwritten. */
+static void keep_rows(float *a, size_t n, const int32_t *out, int n_out)
+{
+    for (int i = 0; i < n_out; i++)
+        if (out[i] != i) memcpy(a + (size_t)i * n, a + (size_t)out[i] * n, n * sizeof *a);
+}
+
+static void attention(const model *m, workspace *ws, const kv_cache *kv, int l, int N,
+                      const seq_run *run, int n_runs)
+{
+    const hparams *h = &m->h;
+    const layer_weights *w = &m->w.layer[l];
+    dev *d = m->d;
+    size_t Q = (size_t)h->nh * (size_t)h->hs, K = (size_t)h->nkv * (size_t)h->hs;
+    kv_layer cache = kv_at(kv, l);
+
+    d->rmsnorm(d, ws->xn, ws->x, w->attn_norm, N, h->C, h->eps);
+    const mm_out qkv[] = { { ws->q, Q, &w->wq }, { ws->k, K, &w->wk }, { ws->v, K, &w->wv } };
+    d->matmul(d, qkv, 3, ws->xn, (size_t)h->C, N);
+    d->rope_store(d, ws->q, ws->k, ws->v, h->nh, &cache, ws->cs, h->adjacent,
+                  1 / sqrtf((float)h->hs), run, n_runs);
+    d->attn(d, ws->att, ws->q, h->nh, &cache, h->window, run, n_runs);
+}
+
+static void after_attention(const model *m, workspace *ws, int l, int N)
+{
+    const hparams *h = &m->h;
+    const layer_weights *w = &m->w.layer[l];
+    dev *d = m->d;
+    size_t C = (size_t)h->C, F = (size_t)h->F, Q = (size_t)h->nh * (size_t)h->hs;
+
+    d->matmul(d, &(mm_out){ ws->xn, C, &w->wo }, 1, ws->att, Q, N);
+    d->add(d, ws->x, ws->xn, (int64_t)N * h->C);
+
+    d->rmsnorm(d, ws->xn, ws->x, w->ffn_norm, N, h->C, h->eps);
+    const mm_out gu[] = { { ws->gate, F, &w->w1 }, { ws->up, F, &w->w3 } };
+    d->matmul(d, gu, 2, ws->xn, C, N);
+    d->swiglu(d, ws->gate, ws->gate, ws->up, (int64_t)N * h->F);
+    d->matmul(d, &(mm_out){ ws->xn, C, &w->w2 }, 1, ws->gate, F, N);
+    d->add(d, ws->x, ws->xn, (int64_t)N * h->C);
+}
+
+void model_forward(const model *m, workspace *ws, const kv_cache *kv, const int32_t *tok, int N,
+                   const seq_run *run, int n_runs, const int32_t *out, int n_out)
+{
+    const hparams *h = &m->h;
+    dev *d = m->d;
+    DR_ASSERT(N > 0 && N <= ws->n_rows && n_out <= ws->n_out && n_out <= N);
+    for (int i = 0; i < n_runs; i++) rope_upto(ws, run[i].pos + run[i].T);
+
+    d->embed(d, ws->x, &m->w.tok_emb, tok, N);
+    for (int l = 0; l < h->L; l++) {
+        attention(m, ws, kv, l, N, run, n_runs);
+        if (l == h->L - 1) {
+            if (n_out == 0) return;          // the cache is filled: nothing else was asked for
+            keep_rows(ws->att, (size_t)h->nh * (size_t)h->hs, out, n_out);
+            keep_rows(ws->x, (size_t)h->C, out, n_out);
+            N = n_out;
+        }
+        after_attention(m, ws, l, N);
+    }
+    d->rmsnorm(d, ws->xn, ws->x, m->w.out_norm, N, h->C, h->eps);
+    d->matmul(d, &(mm_out){ ws->logits, (size_t)h->V, &m->w.out }, 1, ws->xn, (size_t)h->C, N);
+}

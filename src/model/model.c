@@ -1,0 +1,126 @@
+/* model.c - open and close; the workspace. */
+#include "model/model.h"
+#include <string.h>
+#include "base/mem.h"
+#include "model/rope.h"
+
+model *model_from_tensors(tensors *ts, const dev_opt *o, dr_err *e)
+{
+    model *m = mem_zalloc(1, sizeof *m);
+    if (!m) {
+        err_nomem(e, sizeof *m, "model");
+        tensors_close(ts);
+        return NULL;
+    }
+    m->ts = ts;
+    buf_init(&m->warnings, 1 << 16);
+    m->path = mem_strdup(tensors_path(ts) ? tensors_path(ts) : "");
+    if (!m->path) {
+        err_nomem(e, 1, "model");
+        goto fail;
+    }
+    if (hparams_read(&m->h, ts, &m->warnings, e) || weights_load(&m->w, ts, &m->h, e)) goto fail;
+    m->d = dev_open(o, e);
+    if (!m->d) goto fail;
+    return m;
+fail:
+    model_close(m);
+    return NULL;
+}
+
+model *model_open(const char *path, const dev_opt *o, dr_err *e)
+{
+    tensors *ts = tensors_open(path, e);
+    if (!ts) return NULL;
+    dr_err inner = {0};
+    model *m = model_from_tensors(ts, o, &inner);
+    if (!m) err_set(e, inner.code, "%.200s: %.280s", path, inner.msg);
+    return m;
+}
+
+void model_close(model *m)
+{
+    if (!m) return;
+    weights_free(&m->w);
+    tensors_close(m->ts);
+    dev_close(m->d);
+    buf_free(&m->warnings);
+    mem_free(m->path);
+    mem_free(m);
+}
+
+/* One row of the workspace's layout table: which pointer, how many floats. */
+typedef struct { size_t at, n; } span_of_ws;
+
+static int layout(span_of_ws s[10], const hparams *h, int n_rows, int n_out)
+{
+    size_t N = (size_t)n_rows, Q = (size_t)h->nh * (size_t)h->hs, K = (size_t)h->nkv * (size_t)h->hs;
+    size_t C = (size_t)h->C, F = (size_t)h->F;
+    const span_of_ws t[] = {
+        { offsetof(workspace, x), N * C },      { offsetof(workspace, xn), N * C },
+        { offsetof(workspace, q), N * Q },      { offsetof(workspace, k), N * K },
+        { offsetof(workspace, v), N * K },      { offsetof(workspace, att), N * Q },
+        { offsetof(workspace, gate), N * F },   { offsetof(workspace, up), N * F },
+        { offsetof(workspace, logits), (size_t)n_out * (size_t)h->V },
+        { offsetof(workspace, inv), (size_t)h->hs / 2 },
+    };
+    memcpy(s, t, sizeof t);
+    return sizeof t / sizeof *t;
+}
+
+static size_t pad(size_t floats) { return (floats * sizeof(float) + 63) & ~(size_t)63; }
+
+static size_t rope_bytes(const hparams *h, int n_ctx)
+{
+    return (size_t)n_ctx * (size_t)h->hs * sizeof(float);
+}
+
+size_t workspace_bytes(const hparams *h, int n_rows, int n_out, int n_ctx)
+{
+    span_of_ws s[10];
+    size_t total = 64 + rope_bytes(h, n_ctx);
+    for (int i = 0, n = layout(s, h, n_rows, n_out); i < n; i++) total += pad(s[i].n);
+    return total;
+}
+
+int workspace_init(workspace *ws, const model *m, int n_rows, int n_out, int n_ctx, dr_err *e)
+{
+    const hparams *h = &m->h;
+    *ws = (workspace){ .m = m, .n_rows = n_rows, .n_out = n_out, .n_ctx = n_ctx };
+    span_of_ws s[10];
+    int n = layout(s, h, n_rows, n_out);
+    ws->cs_bytes = rope_bytes(h, n_ctx);
+    ws->mem_bytes = workspace_bytes(h, n_rows, n_out, n_ctx) - ws->cs_bytes;
+    char *p = ws->mem = m->d->alloc(m->d, ws->mem_bytes);
+    ws->cs = m->d->alloc(m->d, ws->cs_bytes);
+    if (!ws->mem || !ws->cs) {
+        size_t want = ws->mem_bytes + ws->cs_bytes;
+        workspace_free(ws);
+        return err_nomem(e, want, "workspace");
+    }
+    for (int i = 0; i < n; i++) {
+        *(float **)(void *)((char *)ws + s[i].at) = (float *)(void *)p;
+        p += pad(s[i].n);
+    }
+    rope_inv_freq(ws->inv, &h->rope, h->hs);
+    int widest = h->F > h->C ? h->F : h->C;
+    if (h->nh * h->hs > widest) widest = h->nh * h->hs;
+    int rc = m->d->reserve(m->d, n_rows, widest, h->nh, h->hs, n_ctx, e);
+    if (rc) workspace_free(ws);
+    return rc;
+}
+
+void workspace_free(workspace *ws)
+{
+    if (!ws->m) return;
+    dev *d = ws->m->d;
+    if (ws->mem) d->free(d, ws->mem, ws->mem_bytes);
+    if (ws->cs) d->free(d, ws->cs, ws->cs_bytes);
+    *ws = (workspace){0};
+}
+
+double model_flops_per_token(const hparams *h)
+{
+    double Q = (double)h->nh * h->hs, K = (double)h->nkv * h->hs;
+    return 2.0 * h->L * (h->C * (2 * Q + 2 * K) + 3.0 * h->C * h->F);
+}

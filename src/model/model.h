@@ -1,0 +1,49 @@
+/* model.h - an open model and its forward pass.
+ *
+ * Ownership: a model owns its mapping and its device; a workspace borrows the model.
+ * Threads: the model is immutable once open; its device serves one forward at a time. */
+#ifndef MODEL_MODEL_H
+#define MODEL_MODEL_H
+#include "model/hparams.h"
+#include "model/kv.h"
+#include "model/weights.h"
+
+typedef struct model {
+    hparams h;
+    weights w;
+    tensors *ts;
+    dev *d;
+    buf warnings;                /* lines the user must see; empty: none */
+    char *path;
+} model;
+
+model *model_open(const char *path, const dev_opt *o, dr_err *e);
+/* The same from weights in memory (random models of `bench --shape`): takes ts over. */
+model *model_from_tensors(tensors *ts, const dev_opt *o, dr_err *e);
+void model_close(model *m);                        /* NULL is fine */
+
+/* What a forward pass works in: activations for up to n_rows rows and logits for n_out. */
+typedef struct {
+    const model *m;
+    int n_rows, n_out, n_ctx;
+    float *x, *xn, *q, *k, *v, *att, *gate, *up;   /* (n_rows, their widths) */
+    float *logits;                                 /* (n_out,V) */
+    float *cs, *inv;                               /* rope (n_ctx,hs/2,2): rows made on demand */
+    int cs_have;
+    void *mem;
+    size_t mem_bytes, cs_bytes;
+} workspace;
+
+size_t workspace_bytes(const hparams *h, int n_rows, int n_out, int n_ctx);
+int workspace_init(workspace *ws, const model *m, int n_rows, int n_out, int n_ctx, dr_err *e);
+void workspace_free(workspace *ws);
+
+/* Evaluate N <= n_rows rows: tok (N,), in runs that cover them in order. The runs' pages must
+ * be writable (kv_grow). out: n_out <= ws->n_out ascending row numbers whose logits are
+ * wanted; they land in ws->logits in that order. Cannot fail: tokens and sizes were checked. */
+void model_forward(const model *m, workspace *ws, const kv_cache *kv, const int32_t *tok, int N,
+                   const seq_run *run, int n_runs, const int32_t *out, int n_out);
+
+/* Floating-point operations of the products for one token (2 per weight), head excluded. */
+double model_flops_per_token(const hparams *h);
+#endif

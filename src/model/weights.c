@@ -1,0 +1,194 @@
+/* weights.c - see weights.h. */
+#include "model/weights.h"
+#include <math.h>
+#include <stdio.h>
+#include "base/half.h"
+#include "base/mem.h"
+
+#define W(f) offsetof(weights, f), false
+#define LW(f) offsetof(layer_weights, f), true
+const wrow weight_table[] = {
+    { "token_embd.weight", "model.embed_tokens.weight", W(tok_emb), true, false, 'V', 'C' },
+    { "output_norm.weight", "model.norm.weight", W(out_norm), false, false, 'C', 0 },
+    { "output.weight", "lm_head.weight", W(out), true, false, 'V', 'C' },
+    { "blk.%d.attn_norm.weight", "model.layers.%d.input_layernorm.weight",
+      LW(attn_norm), false, false, 'C', 0 },
+    { "blk.%d.attn_q.weight", "model.layers.%d.self_attn.q_proj.weight",
+      LW(wq), true, true, 'Q', 'C' },
+    { "blk.%d.attn_k.weight", "model.layers.%d.self_attn.k_proj.weight",
+      LW(wk), true, true, 'K', 'C' },
+    { "blk.%d.attn_v.weight", "model.layers.%d.self_attn.v_proj.weight",
+      LW(wv), true, true, 'K', 'C' },
+    { "blk.%d.attn_output.weight", "model.layers.%d.self_attn.o_proj.weight",
+      LW(wo), true, true, 'C', 'Q' },
+    { "blk.%d.ffn_norm.weight", "model.layers.%d.post_attention_layernorm.weight",
+      LW(ffn_norm), false, false, 'C', 0 },
+    { "blk.%d.ffn_gate.weight", "model.layers.%d.mlp.gate_proj.weight",
+      LW(w1), true, true, 'F', 'C' },
+    { "blk.%d.ffn_up.weight", "model.layers.%d.mlp.up_proj.weight",
+      LW(w3), true, true, 'F', 'C' },
+    { "blk.%d.ffn_down.weight", "model.layers.%d.mlp.down_proj.weight",
+      LW(w2), true, true, 'C', 'F' },
+};
+const int n_weights = sizeof weight_table / sizeof *weight_table;
+
+int64_t axis_size(char axis, const hparams *h)
+{
+    switch (axis) {
+    case 'V': return h->V;
+    case 'C': return h->C;
+    case 'F': return h->F;
+    case 'Q': return (int64_t)h->nh * h->hs;
+    case 'K': return (int64_t)h->nkv * h->hs;
+    default: DR_ASSERT(!"unknown axis"); return 0;
+    }
+}
+
+/* The printf patterns of the table hold exactly one %d, or none. */
+static void name_of(char *s, size_t n, const char *pattern, int l)
+{
+    const char *d = strstr(pattern, "%d");
+    if (d) snprintf(s, n, "%.*s%d%s", (int)(d - pattern), pattern, l, d + 2);
+    else snprintf(s, n, "%s", pattern);
+}
+
+static int vector(const float **to, arena *a, const tensor *t, int64_t n, dr_err *e)
+{
+    if (t->n_dims != 1 || t->dim[0] != n)
+        return err_set(e, DR_EFORMAT, "tensor " SPAN_FMT " has %lld values, %lld are wanted",
+                       SPAN_ARG(t->name), (long long)t->dim[0], (long long)n);
+    if (!t->data || (t->type != DT_F32 && t->type != DT_F16 && t->type != DT_BF16))
+        return err_set(e, DR_EUNSUPPORTED, "tensor " SPAN_FMT ": a norm or bias of this type is "
+                       "not read (F32, F16, BF16 are)", SPAN_ARG(t->name));
+    float *y = arena_take(a, (size_t)n * sizeof *y);
+    if (!y)                              // only the first layer was looked at for biases
+        return err_set(e, DR_EFORMAT, "tensor " SPAN_FMT ": the first layer has no bias",
+                       SPAN_ARG(t->name));
+    for (int64_t i = 0; i < n; i++) {
+        uint16_t u = 0;
+        if (t->type == DT_F32) {
+            memcpy(&y[i], t->data + 4 * i, 4);
+        } else {
+            memcpy(&u, t->data + 2 * i, 2);
+            y[i] = t->type == DT_F16 ? f16_to_f32(u) : bf16_to_f32(u);
+        }
+    }
+    *to = y;
+    return DR_OK;
+}
+
+static int matrix(wmat *to, const tensors *ts, const tensor *t, int64_t rows, int64_t cols,
+                  dr_err *e)
+{
+    if (t->n_dims != 2 || t->dim[0] != rows || t->dim[1] != cols)
+        return err_set(e, DR_EFORMAT, "tensor " SPAN_FMT " is %lld x %lld, %lld x %lld is wanted",
+                       SPAN_ARG(t->name), (long long)t->dim[0],
+                       (long long)(t->n_dims > 1 ? t->dim[1] : 1), (long long)rows,
+                       (long long)cols);
+    const type_info *ti = type_get(t->type);
+    if (!ti)
+        return err_set(e, DR_EUNSUPPORTED, "tensor " SPAN_FMT " is of type %s, which does not run "
+                       "here", SPAN_ARG(t->name), tensor_type_name(ts, t->type));
+    if (cols % ti->elems)
+        return err_set(e, DR_EFORMAT, "tensor " SPAN_FMT ": rows of %lld are no multiple of %d",
+                       SPAN_ARG(t->name), (long long)cols, ti->elems);
+    *to = (wmat){ t->type, (int)rows, (int)cols, t->data, type_row_bytes(t->type, cols), NULL };
+    return DR_OK;
+}
+
+/* "x.weight" -> "x.bias" */
+static const tensor *bias_of(const tensors *ts, const char *name)
+{
+    char s[160];
+    size_t n = strlen(name);
+    snprintf(s, sizeof s, "%.*sbias", (int)(n - strlen("weight")), name);
+    return tensors_find(ts, s);
+}
+
+static int load_row(weights *w, const wrow *r, int l, const tensors *ts, const hparams *h,
+                    dr_err *e)
+{
+    char name[128];
+    name_of(name, sizeof name, tensors_gguf(ts) ? r->gguf : r->hf, l);
+    char *base = r->per_layer ? (char *)&w->layer[l] : (char *)w;
+    const tensor *t = tensors_find(ts, name);
+    if (!t && r->at == offsetof(weights, out) && !r->per_layer && h->tied) {
+        w->out = w->tok_emb;
+        return DR_OK;
+    }
+    if (!t) return err_set(e, DR_EFORMAT, "tensor %s is missing", name);
+    int64_t rows = axis_size(r->rows, h);
+    if (!r->matrix) return vector((const float **)(void *)(base + r->at), &w->mem, t, rows, e);
+    wmat *m = (wmat *)(void *)(base + r->at);
+    int rc = matrix(m, ts, t, rows, axis_size(r->cols, h), e);
+    const tensor *b = rc ? NULL : bias_of(ts, name);
+    if (!b) return rc;
+    if (!r->may_have_bias)
+        return err_set(e, DR_EUNSUPPORTED, "tensor " SPAN_FMT ": a bias here is not known",
+                       SPAN_ARG(b->name));
+    return vector(&m->bias, &w->mem, b, rows, e);
+}
+
+/* Does any matrix of the first layer have a bias? Decides whether room is set aside. */
+static bool any_bias(const tensors *ts)
+{
+    for (int i = 0; i < n_weights; i++) {
+        const wrow *r = &weight_table[i];
+        char name[128];
+        name_of(name, sizeof name, tensors_gguf(ts) ? r->gguf : r->hf, 0);
+        if (r->may_have_bias && bias_of(ts, name)) return true;
+    }
+    return false;
+}
+
+int weights_load(weights *w, const tensors *ts, const hparams *h, dr_err *e)
+{
+    *w = (weights){0};
+    bool biases = any_bias(ts);
+    size_t per_layer = sizeof(layer_weights) + 64, once = 0;
+    for (int i = 0; i < n_weights; i++) {
+        const wrow *r = &weight_table[i];
+        if (r->matrix && !(biases && r->may_have_bias)) continue;
+        size_t n = (size_t)axis_size(r->rows, h) * sizeof(float) + 64;
+        if (r->per_layer) per_layer += n;
+        else once += n;
+    }
+    size_t total = once + (size_t)h->L * per_layer + 64;
+    if (!arena_init(&w->mem, total)) return err_nomem(e, total, "norms");
+    w->layer = arena_take(&w->mem, (size_t)h->L * sizeof *w->layer);
+    DR_ASSERT(w->layer);
+    for (int i = 0; i < n_weights; i++)
+        for (int l = 0; l < (weight_table[i].per_layer ? h->L : 1); l++) {
+            int rc = load_row(w, &weight_table[i], l, ts, h, e);
+            if (rc) {
+                weights_free(w);
+                return rc;
+            }
+        }
+    return DR_OK;
+}
+
+void weights_free(weights *w)
+{
+    arena_free(&w->mem);
+    *w = (weights){0};
+}
+
+size_t weights_bytes(const weights *w, const hparams *h, size_t *per_token)
+{
+    size_t all = 0, tok = 0;
+    for (int i = 0; i < n_weights; i++) {
+        const wrow *r = &weight_table[i];
+        if (!r->matrix) continue;
+        for (int l = 0; l < (r->per_layer ? h->L : 1); l++) {
+            const char *base = r->per_layer ? (const char *)&w->layer[l] : (const char *)w;
+            const wmat *m = (const wmat *)(const void *)(base + r->at);
+            size_t n = (size_t)m->rows * m->row_bytes;
+            bool emb = m == &w->tok_emb, head = m == &w->out;
+            if (!(head && h->tied)) all += n;
+            if (!emb) tok += n;          // the embedding costs a row; the head all of it
+        }
+    }
+    if (per_token) *per_token = tok;
+    return all;
+}
