@@ -47,8 +47,9 @@ $(error BUILD=$(BUILD) is not one of release debug asan ubsan tsan cov)
 endif
 DR_CFLAGS := $(CSTD) $(WARN) $(OPT) -fPIC -fvisibility=hidden -fno-math-errno -ffp-contract=off \
           -DDR_VERSION='"$(VERSION)"' -Iinclude -Isrc -Itests/lib $(CPPFLAGS) $(CFLAGS)
-LIBLIBS := -ljansson -lpcre2-8 -lcrypto -lutf8proc -lm -lpthread
-LDLIBS  := -ljansson -lpcre2-8 -lcurl -lcrypto -ledit -lutf8proc -ldl -lm -lpthread
+# libcurl and libcrypto are loaded when first used: see src/base/dl.h
+LIBLIBS := -ljansson -lpcre2-8 -lutf8proc -lz -ldl -lm -lpthread
+LDLIBS  := -ljansson -lpcre2-8 -ledit -lutf8proc -lz -ldl -lm -lpthread
 
 # The whole of per-instruction-set building: kern_<level>[_part].c gets that level's flags.
 ifeq ($(ARCH),x86_64)
