@@ -40,8 +40,8 @@ typedef struct { uint16_t d, m; uint8_t qh[4]; uint8_t qs[16]; } block_q5_1;
 typedef struct { uint16_t d; int8_t qs[32]; } block_q8_0;
 /* 16 groups of 16: y = d*(scales&15)*q - dmin*(scales>>4); weight 128h+32j+l: qs[32h+l]>>2j & 3 */
 typedef struct { uint8_t scales[16]; uint8_t qs[64]; uint16_t d, dmin; } block_q2_k;
-/* 16 groups of 16: y = d*(sc-32)*q, q in -4..3: low two bits as Q2_K, hmask bit 4h+j of byte l
- * set means +0, clear means -4; sc are 6 bits: low nibbles in scales[0..7], high in [8..11] */
+/* 16 groups of 16: y = d*(sc-32)*q, q in -4..3: low two bits as Q2_K; bit 4h+j of hmask[l]
+ * set means +0, clear means -4. sc of group g has 6 bits, as block_k3_scale unpacks them */
 typedef struct { uint8_t hmask[32]; uint8_t qs[64]; uint8_t scales[12]; uint16_t d; } block_q3_k;
 /* 8 groups of 32: y = d*sc*q - dmin*mn; weight 64h+l: qs[32h+l]&15, 64h+32+l: >>4;
  * sc and mn are 6 bits, packed in scales as block_k4_scale unpacks them */
@@ -71,5 +71,12 @@ static inline void block_k4_scale(const uint8_t *s, int g, int *sc, int *mn)
         *sc = (s[g + 4] & 15) | (s[g - 4] >> 6) << 4;
         *mn = (s[g + 4] >> 4) | (s[g] >> 6) << 4;
     }
+}
+
+/* The 6-bit scale of group g of a Q3_K super-block, 0..63: low nibbles in bytes 0..7, top two
+ * bits in bytes 8..11. */
+static inline int block_k3_scale(const uint8_t *s, int g)
+{
+    return (s[g % 8] >> g / 8 * 4 & 15) | (s[8 + g % 4] >> g / 4 * 2 & 3) << 4;
 }
 #endif

@@ -1,0 +1,148 @@
+/* dequant.c - see dequant.h; block.h has the layouts. Blocks are copied out before they are
+ * read, because a file may hold them at any address. */
+#include "format/dequant.h"
+#include <string.h>
+#include "base/block.h"
+#include "base/err.h"
+#include "base/half.h"
+
+static void q4_0(const block_q4_0 *b, float *y)
+{
+    float d = f16_to_f32(b->d);
+    for (int j = 0; j < 16; j++) {
+        y[j] = d * (float)((b->qs[j] & 15) - 8);
+        y[j + 16] = d * (float)((b->qs[j] >> 4) - 8);
+    }
+}
+
+static void q4_1(const block_q4_1 *b, float *y)
+{
+    float d = f16_to_f32(b->d), m = f16_to_f32(b->m);
+    for (int j = 0; j < 16; j++) {
+        y[j] = d * (float)(b->qs[j] & 15) + m;
+        y[j + 16] = d * (float)(b->qs[j] >> 4) + m;
+    }
+}
+
+/* The fifth bit of weight j, as 0 or 16. */
+static int fifth(const uint8_t qh[4], int j) { return (qh[j / 8] >> (j % 8) & 1) << 4; }
+
+static void q5_0(const block_q5_0 *b, float *y)
+{
+    float d = f16_to_f32(b->d);
+    for (int j = 0; j < 16; j++) {
+        y[j] = d * (float)(((b->qs[j] & 15) | fifth(b->qh, j)) - 16);
+        y[j + 16] = d * (float)((b->qs[j] >> 4 | fifth(b->qh, j + 16)) - 16);
+    }
+}
+
+static void q5_1(const block_q5_1 *b, float *y)
+{
+    float d = f16_to_f32(b->d), m = f16_to_f32(b->m);
+    for (int j = 0; j < 16; j++) {
+        y[j] = d * (float)((b->qs[j] & 15) | fifth(b->qh, j)) + m;
+        y[j + 16] = d * (float)(b->qs[j] >> 4 | fifth(b->qh, j + 16)) + m;
+    }
+}
+
+static void q8_0(const block_q8_0 *b, float *y)
+{
+    float d = f16_to_f32(b->d);
+    for (int j = 0; j < 32; j++) y[j] = (float)b->qs[j] * d;
+}
+
+static void q2_k(const block_q2_k *b, float *y)
+{
+    float d = f16_to_f32(b->d), dmin = f16_to_f32(b->dmin);
+    for (int i = 0; i < 256; i++) {
+        int h = i / 128, j = i / 32 % 4, l = i % 32, sc = b->scales[i / 16];
+        float dl = d * (float)(sc & 15), ml = dmin * (float)(sc >> 4);
+        y[i] = dl * (float)(b->qs[32 * h + l] >> 2 * j & 3) - ml;
+    }
+}
+
+static void q3_k(const block_q3_k *b, float *y)
+{
+    float d = f16_to_f32(b->d);
+    for (int i = 0; i < 256; i++) {
+        int h = i / 128, j = i / 32 % 4, l = i % 32;
+        int q = (b->qs[32 * h + l] >> 2 * j & 3) - (b->hmask[l] >> i / 32 & 1 ? 0 : 4);
+        float dl = d * (float)(block_k3_scale(b->scales, i / 16) - 32);
+        y[i] = dl * (float)q;
+    }
+}
+
+static void q4_k(const block_q4_k *b, float *y)
+{
+    float d = f16_to_f32(b->d), dmin = f16_to_f32(b->dmin);
+    for (int g = 0; g < 8; g++) {
+        int sc, mn;
+        block_k4_scale(b->scales, g, &sc, &mn);
+        float dl = d * (float)sc, ml = dmin * (float)mn;
+        for (int l = 0; l < 32; l++)
+            y[32 * g + l] = dl * (float)(b->qs[g / 2 * 32 + l] >> g % 2 * 4 & 15) - ml;
+    }
+}
+
+static void q5_k(const block_q5_k *b, float *y)
+{
+    float d = f16_to_f32(b->d), dmin = f16_to_f32(b->dmin);
+    for (int g = 0; g < 8; g++) {
+        int sc, mn;
+        block_k4_scale(b->scales, g, &sc, &mn);
+        float dl = d * (float)sc, ml = dmin * (float)mn;
+        for (int l = 0; l < 32; l++) {
+            int q = (b->qs[g / 2 * 32 + l] >> g % 2 * 4 & 15) | (b->qh[l] >> g & 1) << 4;
+            y[32 * g + l] = dl * (float)q - ml;
+        }
+    }
+}
+
+static void q6_k(const block_q6_k *b, float *y)
+{
+    float d = f16_to_f32(b->d);
+    for (int i = 0; i < 256; i++) {
+        int h = i / 128, j = i / 32 % 4, l = i % 32;
+        int lo = b->ql[64 * h + 32 * (j % 2) + l] >> j / 2 * 4 & 15;
+        int hi = b->qh[32 * h + l] >> 2 * j & 3;
+        float dl = d * (float)b->scales[i / 16];
+        y[i] = dl * (float)((lo | hi << 4) - 32);
+    }
+}
+
+#define ROW(T, F) \
+    for (int64_t i = 0; i < n; i++) { \
+        T b; \
+        memcpy(&b, p + (size_t)i * sizeof b, sizeof b); \
+        F(&b, y + i * ti->elems); \
+    } \
+    break
+
+void dequant_row(int type, const void *src, float *y, int64_t K)
+{
+    const uint8_t *p = src;
+    const type_info *ti = type_get(type);
+    DR_ASSERT(ti && K % ti->elems == 0);
+    int64_t n = K / ti->elems;
+    switch ((dtype)type) {
+    case DT_F32: memcpy(y, p, (size_t)K * sizeof *y); break;
+    case DT_F16:
+    case DT_BF16:
+        for (int64_t i = 0; i < K; i++) {
+            uint16_t h;
+            memcpy(&h, p + 2 * i, sizeof h);
+            y[i] = type == DT_F16 ? f16_to_f32(h) : bf16_to_f32(h);
+        }
+        break;
+    case DT_Q4_0: ROW(block_q4_0, q4_0);
+    case DT_Q4_1: ROW(block_q4_1, q4_1);
+    case DT_Q5_0: ROW(block_q5_0, q5_0);
+    case DT_Q5_1: ROW(block_q5_1, q5_1);
+    case DT_Q8_0: ROW(block_q8_0, q8_0);
+    case DT_Q2_K: ROW(block_q2_k, q2_k);
+    case DT_Q3_K: ROW(block_q3_k, q3_k);
+    case DT_Q4_K: ROW(block_q4_k, q4_k);
+    case DT_Q5_K: ROW(block_q5_k, q5_k);
+    case DT_Q6_K: ROW(block_q6_k, q6_k);
+    }
+}

@@ -1,0 +1,275 @@
+/* quant.c - see quant.h; block.h has the layouts, dequant.c is the way back. */
+#include "format/quant.h"
+#include <math.h>
+#include <string.h>
+#include "base/block.h"
+#include "base/err.h"
+#include "base/half.h"
+
+static float inverse(float d) { return d == 0 ? 0 : 1 / d; }
+
+/* v cut to an integer 0..top; NaN gives 0. */
+static int cut(float v, int top)
+{
+    if (!(v > 0)) return 0;
+    return v >= (float)top ? top : (int)v;
+}
+
+/* v rounded to the nearest integer lo..hi; NaN gives lo. */
+static int near_int(float v, int lo, int hi)
+{
+    if (!(v > (float)lo)) return lo;
+    if (v >= (float)hi) return hi;
+    return (int)floorf(v + 0.5f);
+}
+
+/* The value of largest magnitude, with its sign; the first of equals. */
+static float extreme(const float *x, int n)
+{
+    float best = x[0];
+    for (int i = 1; i < n; i++)
+        if (fabsf(x[i]) > fabsf(best)) best = x[i];
+    return best;
+}
+
+static void range(const float *x, int n, float *lo, float *hi)
+{
+    *lo = *hi = x[0];
+    for (int i = 1; i < n; i++) {
+        if (x[i] < *lo) *lo = x[i];
+        if (x[i] > *hi) *hi = x[i];
+    }
+}
+
+static void q4_0(const float *x, block_q4_0 *b)
+{
+    float d = extreme(x, 32) / -8, id = inverse(d);
+    b->d = f32_to_f16(d);
+    for (int j = 0; j < 16; j++)
+        b->qs[j] = (uint8_t)(cut(x[j] * id + 8.5f, 15) | cut(x[j + 16] * id + 8.5f, 15) << 4);
+}
+
+static void q4_1(const float *x, block_q4_1 *b)
+{
+    float lo, hi;
+    range(x, 32, &lo, &hi);
+    float d = (hi - lo) / 15, id = inverse(d);
+    b->d = f32_to_f16(d), b->m = f32_to_f16(lo);
+    for (int j = 0; j < 16; j++)
+        b->qs[j] = (uint8_t)(cut((x[j] - lo) * id + 0.5f, 15) |
+                             cut((x[j + 16] - lo) * id + 0.5f, 15) << 4);
+}
+
+static void pack5(const int q[32], uint8_t qh[4], uint8_t qs[16])
+{
+    memset(qh, 0, 4);
+    for (int j = 0; j < 32; j++) qh[j / 8] |= (uint8_t)(q[j] >> 4 << j % 8);
+    for (int j = 0; j < 16; j++) qs[j] = (uint8_t)((q[j] & 15) | (q[j + 16] & 15) << 4);
+}
+
+static void q5_0(const float *x, block_q5_0 *b)
+{
+    float d = extreme(x, 32) / -16, id = inverse(d);
+    int q[32];
+    for (int j = 0; j < 32; j++) q[j] = cut(x[j] * id + 16.5f, 31);
+    b->d = f32_to_f16(d);
+    pack5(q, b->qh, b->qs);
+}
+
+static void q5_1(const float *x, block_q5_1 *b)
+{
+    float lo, hi;
+    int q[32];
+    range(x, 32, &lo, &hi);
+    float d = (hi - lo) / 31, id = inverse(d);
+    for (int j = 0; j < 32; j++) q[j] = cut((x[j] - lo) * id + 0.5f, 31);
+    b->d = f32_to_f16(d), b->m = f32_to_f16(lo);
+    pack5(q, b->qh, b->qs);
+}
+
+static void q8_0(const float *x, block_q8_0 *b)
+{
+    float d = fabsf(extreme(x, 32)) / 127, id = inverse(d);
+    b->d = f32_to_f16(d);
+    for (int j = 0; j < 32; j++) {
+        float v = x[j] * id, a = fabsf(v);            // halves go away from zero
+        int q = a < 127 ? (int)(a + 0.5f) : 127;
+        if (a < 127 && (float)q - a > 0.5f) q--;      // a + 0.5 was rounded up
+        b->qs[j] = (int8_t)(v < 0 ? -q : q);
+    }
+}
+
+/* Scales and minima of n groups of `per` weights for types that say d*sc*q - dmin*mn, with q up
+ * to qmax and sc, mn up to smax. dl and ml: the group's d*sc and dmin*mn as a reader sees them. */
+static void affine_groups(const float *x, int n, int per, int qmax, int smax, uint16_t *d,
+                          uint16_t *dmin, int *sc, int *mn, float *dl, float *ml)
+{
+    float s[16], m[16], smost = 0, mmost = 0;
+    for (int g = 0; g < n; g++) {
+        float lo, hi;
+        range(x + g * per, per, &lo, &hi);
+        if (lo > 0) lo = 0;
+        s[g] = (hi - lo) / (float)qmax, m[g] = -lo;
+        if (s[g] > smost) smost = s[g];
+        if (m[g] > mmost) mmost = m[g];
+    }
+    *d = f32_to_f16(smost / (float)smax), *dmin = f32_to_f16(mmost / (float)smax);
+    float fd = f16_to_f32(*d), fm = f16_to_f32(*dmin), id = inverse(fd), im = inverse(fm);
+    for (int g = 0; g < n; g++) {
+        sc[g] = near_int(s[g] * id, 0, smax), mn[g] = near_int(m[g] * im, 0, smax);
+        dl[g] = fd * (float)sc[g], ml[g] = fm * (float)mn[g];
+    }
+}
+
+/* The same for d*sc*q with q from -qmax and sc from -smax. */
+static void signed_groups(const float *x, int qmax, int smax, uint16_t *d, int sc[16],
+                          float dl[16])
+{
+    float s[16];
+    for (int g = 0; g < 16; g++) s[g] = extreme(x + 16 * g, 16) / (float)-qmax;
+    *d = f32_to_f16(extreme(s, 16) / (float)-smax);
+    float fd = f16_to_f32(*d), id = inverse(fd);
+    for (int g = 0; g < 16; g++) {
+        sc[g] = near_int(s[g] * id, -smax, smax - 1);
+        dl[g] = fd * (float)sc[g];
+    }
+}
+
+static void quants(const float *x, int n, int per, int qmin, int qmax, const float *dl,
+                   const float *ml, uint8_t *q)
+{
+    for (int g = 0; g < n; g++) {
+        float id = inverse(dl[g]), m = ml ? ml[g] : 0;
+        for (int l = 0; l < per; l++)
+            q[g * per + l] = (uint8_t)(near_int((x[g * per + l] + m) * id, qmin, qmax) - qmin);
+    }
+}
+
+static void pack_k4_scales(const int sc[8], const int mn[8], uint8_t s[12])
+{
+    for (int g = 0; g < 4; g++) {
+        s[g] = (uint8_t)(sc[g] | sc[g + 4] >> 4 << 6);
+        s[g + 4] = (uint8_t)(mn[g] | mn[g + 4] >> 4 << 6);
+        s[g + 8] = (uint8_t)((sc[g + 4] & 15) | (mn[g + 4] & 15) << 4);
+    }
+}
+
+static void q2_k(const float *x, block_q2_k *b)
+{
+    int sc[16], mn[16];
+    float dl[16], ml[16];
+    uint8_t q[256];
+    affine_groups(x, 16, 16, 3, 15, &b->d, &b->dmin, sc, mn, dl, ml);
+    quants(x, 16, 16, 0, 3, dl, ml, q);
+    for (int g = 0; g < 16; g++) b->scales[g] = (uint8_t)(sc[g] | mn[g] << 4);
+    for (int i = 0; i < 64; i++) {
+        const uint8_t *p = q + i / 32 * 128 + i % 32;
+        b->qs[i] = (uint8_t)(p[0] | p[32] << 2 | p[64] << 4 | p[96] << 6);
+    }
+}
+
+static void q3_k(const float *x, block_q3_k *b)
+{
+    int sc[16];
+    float dl[16];
+    uint8_t q[256];
+    signed_groups(x, 4, 32, &b->d, sc, dl);
+    quants(x, 16, 16, -4, 3, dl, NULL, q);
+    memset(b->scales, 0, sizeof b->scales);
+    for (int g = 0; g < 16; g++) {
+        int u = sc[g] + 32;
+        b->scales[g % 8] |= (uint8_t)((u & 15) << g / 8 * 4);
+        b->scales[8 + g % 4] |= (uint8_t)(u >> 4 << g / 4 * 2);
+    }
+    memset(b->hmask, 0, sizeof b->hmask);
+    for (int i = 0; i < 256; i++) b->hmask[i % 32] |= (uint8_t)(q[i] >> 2 << i / 32);
+    for (int i = 0; i < 64; i++) {
+        const uint8_t *p = q + i / 32 * 128 + i % 32;
+        b->qs[i] = (uint8_t)((p[0] & 3) | (p[32] & 3) << 2 | (p[64] & 3) << 4 | (p[96] & 3) << 6);
+    }
+}
+
+static void q4_k(const float *x, block_q4_k *b)
+{
+    int sc[8], mn[8];
+    float dl[8], ml[8];
+    uint8_t q[256];
+    affine_groups(x, 8, 32, 15, 63, &b->d, &b->dmin, sc, mn, dl, ml);
+    quants(x, 8, 32, 0, 15, dl, ml, q);
+    pack_k4_scales(sc, mn, b->scales);
+    for (int i = 0; i < 128; i++) {
+        const uint8_t *p = q + i / 32 * 64 + i % 32;
+        b->qs[i] = (uint8_t)(p[0] | p[32] << 4);
+    }
+}
+
+static void q5_k(const float *x, block_q5_k *b)
+{
+    int sc[8], mn[8];
+    float dl[8], ml[8];
+    uint8_t q[256];
+    affine_groups(x, 8, 32, 31, 63, &b->d, &b->dmin, sc, mn, dl, ml);
+    quants(x, 8, 32, 0, 31, dl, ml, q);
+    pack_k4_scales(sc, mn, b->scales);
+    memset(b->qh, 0, sizeof b->qh);
+    for (int i = 0; i < 256; i++) b->qh[i % 32] |= (uint8_t)(q[i] >> 4 << i / 32);
+    for (int i = 0; i < 128; i++) {
+        const uint8_t *p = q + i / 32 * 64 + i % 32;
+        b->qs[i] = (uint8_t)((p[0] & 15) | (p[32] & 15) << 4);
+    }
+}
+
+static void q6_k(const float *x, block_q6_k *b)
+{
+    int sc[16];
+    float dl[16];
+    uint8_t q[256];
+    signed_groups(x, 32, 128, &b->d, sc, dl);
+    quants(x, 16, 16, -32, 31, dl, NULL, q);
+    for (int g = 0; g < 16; g++) b->scales[g] = (int8_t)sc[g];
+    for (int h = 0; h < 2; h++)
+        for (int l = 0; l < 32; l++) {
+            const uint8_t *p = q + 128 * h + l;
+            b->ql[64 * h + l] = (uint8_t)((p[0] & 15) | (p[64] & 15) << 4);
+            b->ql[64 * h + 32 + l] = (uint8_t)((p[32] & 15) | (p[96] & 15) << 4);
+            b->qh[32 * h + l] = (uint8_t)(p[0] >> 4 | p[32] >> 4 << 2 | p[64] >> 4 << 4 |
+                                          p[96] >> 4 << 6);
+        }
+}
+
+#define ROW(T, F) \
+    for (int64_t i = 0; i < n; i++) { \
+        T b; \
+        F(x + i * ti->elems, &b); \
+        memcpy(p + (size_t)i * sizeof b, &b, sizeof b); \
+    } \
+    break
+
+int quant_row(int type, const float *x, void *dst, int64_t K)
+{
+    const type_info *ti = type_get(type);
+    if (!ti || K < 0 || K % ti->elems) return DR_EINVAL;
+    uint8_t *p = dst;
+    int64_t n = K / ti->elems;
+    switch ((dtype)type) {
+    case DT_F32: memcpy(p, x, (size_t)K * sizeof *x); break;
+    case DT_F16:
+    case DT_BF16:
+        for (int64_t i = 0; i < K; i++) {
+            uint16_t h = type == DT_F16 ? f32_to_f16(x[i]) : f32_to_bf16(x[i]);
+            memcpy(p + 2 * i, &h, sizeof h);
+        }
+        break;
+    case DT_Q4_0: ROW(block_q4_0, q4_0);
+    case DT_Q4_1: ROW(block_q4_1, q4_1);
+    case DT_Q5_0: ROW(block_q5_0, q5_0);
+    case DT_Q5_1: ROW(block_q5_1, q5_1);
+    case DT_Q8_0: ROW(block_q8_0, q8_0);
+    case DT_Q2_K: ROW(block_q2_k, q2_k);
+    case DT_Q3_K: ROW(block_q3_k, q3_k);
+    case DT_Q4_K: ROW(block_q4_k, q4_k);
+    case DT_Q5_K: ROW(block_q5_k, q5_k);
+    case DT_Q6_K: ROW(block_q6_k, q6_k);
+    }
+    return DR_OK;
+}

@@ -1,0 +1,110 @@
+/* test_dequant.c - every weight type against gguf-py's own blocks (quants.bin), and back. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <cmocka.h>
+#include "base/block.h"
+#include "base/mem.h"
+#include "base/os.h"
+#include "base/rng.h"
+#include "format/dequant.h"
+#include "format/quant.h"
+#include "format/rd.h"
+
+enum { K_MAX = 4096 };
+
+static void golden(void **state)
+{
+    (void)state;
+    os_file f;
+    dr_err e = {0};
+    if (os_map(&f, "tests/unit/quants.bin", &e) != DR_OK) fail_msg("%s", e.msg);
+    rd r = { f.p, f.p + f.n, false };
+    int records = 0;
+    while (r.p < r.end) {
+        assert_int_equal(rd_u32(&r), 0x51524547);
+        int type = (int)rd_u32(&r), kind = (int)rd_u32(&r), K = (int)rd_u32(&r);
+        uint32_t n = rd_u32(&r);
+        const uint8_t *blocks = rd_bytes(&r, n), *floats = rd_bytes(&r, 4 * (size_t)K);
+        assert_non_null(floats);
+        assert_int_equal(n, type_row_bytes(type, K));
+        float x[K_MAX], y[K_MAX];
+        uint8_t q[4 * K_MAX];
+        assert_true(K <= K_MAX);
+        memcpy(x, floats, (size_t)K * 4);
+        if (kind == 0) {
+            dequant_row(type, blocks, y, K);
+            for (int i = 0; i < K; i++)
+                if (memcmp(&x[i], &y[i], 4))
+                    fail_msg("%s weight %d: %.9g, want %.9g", type_get(type)->name, i,
+                             (double)y[i], (double)x[i]);
+        } else {
+            assert_int_equal(quant_row(type, x, q, K), DR_OK);
+            for (uint32_t i = 0; i < n; i++)
+                if (q[i] != blocks[i])
+                    fail_msg("%s byte %u: %02x, want %02x", type_get(type)->name, i, q[i],
+                             blocks[i]);
+        }
+        records++;
+    }
+    assert_int_equal(records, 12 + 7);
+    os_unmap(&f);
+}
+
+/* What comes back from a block lies within half a step of what went in, plus what rounding
+ * the scales costs. */
+static void round_trip(void **state)
+{
+    (void)state;
+    static const struct { int type; double rms; } want[] = {
+        { DT_F32, 0 }, { DT_F16, 3e-4 }, { DT_BF16, 2.5e-3 }, { DT_Q8_0, 7e-3 }, { DT_Q6_K, 0.025 },
+        { DT_Q5_1, 0.05 }, { DT_Q5_0, 0.06 }, { DT_Q5_K, 0.05 }, { DT_Q4_1, 0.09 },
+        { DT_Q4_0, 0.11 }, { DT_Q4_K, 0.09 }, { DT_Q3_K, 0.22 }, { DT_Q2_K, 0.40 },
+    };
+    float x[K_MAX], y[K_MAX];
+    uint8_t q[4 * K_MAX];
+    rng_normal(x, K_MAX, 1, 2, 0);
+    assert_int_equal(sizeof want / sizeof *want, n_types);
+    for (int i = 0; i < n_types; i++) {
+        assert_int_equal(quant_row(want[i].type, x, q, K_MAX), DR_OK);
+        dequant_row(want[i].type, q, y, K_MAX);
+        double sum = 0;
+        for (int k = 0; k < K_MAX; k++) sum += ((double)x[k] - y[k]) * ((double)x[k] - y[k]);
+        double rms = sqrt(sum / K_MAX);
+        if (rms > want[i].rms)
+            fail_msg("%s: error %.4f of the deviation", type_get(want[i].type)->name, rms);
+    }
+}
+
+/* Nothing that floats can be makes a conversion undefined (the ubsan build watches). */
+static void odd_floats(void **state)
+{
+    (void)state;
+    static const float odd[] = { 0, -0.0f, NAN, INFINITY, -INFINITY, 1e-45f, -1e-39f, 3e38f,
+                                 -3e38f, 1, -1 };
+    float x[256], y[256];
+    uint8_t q[1024];
+    for (int i = 0; i < n_types; i++)
+        for (int seed = 0; seed < 200; seed++) {
+            for (int k = 0; k < 256; k++) {
+                float u = (float)rng_uniform((uint64_t)seed, (uint64_t)i, (uint64_t)k);
+                x[k] = odd[(int)(u * (float)(seed % 11 + 1))];
+            }
+            assert_int_equal(quant_row(type_table[i].type, x, q, 256), DR_OK);
+            dequant_row(type_table[i].type, q, y, 256);
+        }
+    assert_int_equal(quant_row(DT_Q4_K, x, q, 32), DR_EINVAL);
+    assert_int_equal(quant_row(DT_Q4_0, x, q, 16), DR_EINVAL);
+    assert_int_equal(quant_row(99, x, q, 256), DR_EINVAL);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(golden), cmocka_unit_test(round_trip), cmocka_unit_test(odd_floats),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
