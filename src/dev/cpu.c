@@ -1,0 +1,284 @@
+/* cpu.c - the CPU device: memory, products and the element-wise operations. */
+#include "dev/cpu.h"
+#include <string.h>
+#include "base/half.h"
+#include "base/mem.h"
+
+enum {
+    SMALL = 16384,              /* elements below which waking threads costs more than it saves */
+    ELEMS = 8192,               /* elements in a chunk of an element-wise operation */
+    PANEL = 64,                 /* rows in a chunk of a product of many columns */
+    DECODE_N = 8,               /* columns up to which a product is bound by reading weights */
+    DECODE_BYTES = 64 << 10     /* bytes of weights in its chunks */
+};
+
+static size_t up64(size_t n) { return (n + 63) & ~(size_t)63; }
+static size_t up32(size_t n) { return (n + 31) & ~(size_t)31; }
+
+static void *cpu_alloc(dev *d, size_t n)
+{
+    (void)d;
+    return mem_pages(n);
+}
+
+static void cpu_free(dev *d, void *p, size_t n)
+{
+    (void)d;
+    mem_pages_free(p, n);
+}
+
+static void cpu_close(dev *d)
+{
+    cpu *c = (cpu *)d;
+    pool_free(c->pool);
+    mem_pages_free(c->mem, c->mem_bytes);
+    mem_free(c);
+}
+
+/* ---- scratch ---- */
+
+/* Give *p its place in the block at base (NULL: only count). */
+static void carve(char *base, size_t *at, void *p, size_t n)
+{
+    if (base) {
+        char *q = base + *at;
+        memcpy(p, &q, sizeof q);
+    }
+    *at += up64(n);
+}
+
+static size_t layout(cpu *c, char *base, int N, int K, int nh, int hs, int S)
+{
+    size_t at = 0, n = (size_t)N, kk = up32((size_t)K), t = (size_t)c->d.n_threads, mul = 64;
+    for (int i = 0; i < KERN_MAX_TYPE; i++) {
+        size_t b = c->k.mul[i] ? c->k.mul_scratch(i, (int)kk) : 0;
+        if (b > mul) mul = b;
+    }
+    c->mul_bytes = up64(mul);
+    c->attn_bytes = up64(cpu_attn_bytes(hs));
+    c->part_floats = cpu_attn_part_floats(hs, S);
+    carve(base, &at, &c->bf, n * kk * 2);
+    carve(base, &at, &c->q, n * kk);
+    carve(base, &at, &c->qd, n * kk / 32 * sizeof(float));
+    carve(base, &at, &c->s16, n * kk / 16 * sizeof(int16_t));
+    carve(base, &at, &c->mul_space, t * c->mul_bytes);
+    carve(base, &at, &c->attn_mem, t * c->attn_bytes);
+    carve(base, &at, &c->task_start, (n + 1) * sizeof(int));
+    carve(base, &at, &c->part, c->part_floats * sizeof(float));
+    (void)nh;
+    return at;
+}
+
+static size_t cpu_reserve_bytes(dev *d, int N, int K, int nh, int hs, int S)
+{
+    cpu tmp = *(cpu *)d;
+    return layout(&tmp, NULL, N, K, nh, hs, S);
+}
+
+static int cpu_reserve(dev *d, int N, int K, int nh, int hs, int S, dr_err *e)
+{
+    cpu *c = (cpu *)d;
+    if (N <= c->N && K <= c->K && nh <= c->nh && hs <= c->hs && S <= c->S) return DR_OK;
+    if (N < c->N) N = c->N;
+    if (K < c->K) K = c->K;
+    if (nh < c->nh) nh = c->nh;
+    if (hs < c->hs) hs = c->hs;
+    if (S < c->S) S = c->S;
+    size_t bytes = cpu_reserve_bytes(d, N, K, nh, hs, S);
+    char *mem = mem_pages(bytes);
+    if (!mem) return err_nomem(e, bytes, "the device's scratch");
+    mem_pages_free(c->mem, c->mem_bytes);
+    c->mem = mem, c->mem_bytes = bytes;
+    c->N = N, c->K = K, c->nh = nh, c->hs = hs, c->S = S;
+    layout(c, mem, N, K, nh, hs, S);
+    return DR_OK;
+}
+
+/* ---- embedding ---- */
+
+static void weight_row(int type, const void *w, float *y, int K)
+{
+    if (type == DT_F32) memcpy(y, w, (size_t)K * sizeof *y);
+    else if (type == DT_F16)
+        for (int k = 0; k < K; k++) y[k] = f16_to_f32(((const uint16_t *)w)[k]);
+    else if (type == DT_BF16)
+        for (int k = 0; k < K; k++) y[k] = bf16_to_f32(((const uint16_t *)w)[k]);
+    else DR_ASSERT(!"a weight type without a dequantiser");
+}
+
+typedef struct { float *y; const wmat *w; const int32_t *tok; } embed_job;
+
+static void embed_chunk(void *arg, int n, int thread)
+{
+    const embed_job *j = arg;
+    const wmat *w = j->w;
+    (void)thread;
+    weight_row(w->type, (const char *)w->data + (size_t)j->tok[n] * w->row_bytes,
+               j->y + (size_t)n * (size_t)w->K, w->K);
+}
+
+static void run_chunks(cpu *c, int n_chunks, size_t elems, void (*fn)(void *, int, int), void *arg)
+{
+    if (elems > SMALL) {
+        pool_run(c->pool, n_chunks, fn, arg);
+        return;
+    }
+    for (int i = 0; i < n_chunks; i++) fn(arg, i, 0);
+}
+
+static void cpu_embed(dev *d, float *y, const wmat *w, const int32_t *tok, int N)
+{
+    embed_job j = { y, w, tok };
+    run_chunks((cpu *)d, N, (size_t)N * (size_t)w->K, embed_chunk, &j);
+}
+
+/* ---- norm and element-wise ---- */
+
+typedef struct { const kern *k; float *y; const float *x, *w; int C; float eps; } norm_job;
+
+static void norm_chunk(void *arg, int n, int thread)
+{
+    const norm_job *j = arg;
+    size_t at = (size_t)n * (size_t)j->C;
+    (void)thread;
+    j->k->rmsnorm(j->y + at, j->x + at, j->w, j->C, j->eps);
+}
+
+static void cpu_rmsnorm(dev *d, float *y, const float *x, const float *w, int N, int C, float eps)
+{
+    cpu *c = (cpu *)d;
+    norm_job j = { &c->k, y, x, w, C, eps };
+    run_chunks(c, N, (size_t)N * (size_t)C, norm_chunk, &j);
+}
+
+typedef struct { const kern *k; float *y; const float *a, *b; int64_t n; } elem_job;
+
+static void add_chunk(void *arg, int i, int thread)
+{
+    const elem_job *j = arg;
+    int64_t at = (int64_t)i * ELEMS, n = j->n - at < ELEMS ? j->n - at : ELEMS;
+    (void)thread;
+    j->k->add(j->y + at, j->a + at, n);
+}
+
+static void swiglu_chunk(void *arg, int i, int thread)
+{
+    const elem_job *j = arg;
+    int64_t at = (int64_t)i * ELEMS, n = j->n - at < ELEMS ? j->n - at : ELEMS;
+    (void)thread;
+    j->k->swiglu(j->y + at, j->a + at, j->b + at, n);
+}
+
+static void cpu_add(dev *d, float *y, const float *x, int64_t n)
+{
+    cpu *c = (cpu *)d;
+    elem_job j = { &c->k, y, x, NULL, n };
+    run_chunks(c, (int)((n + ELEMS - 1) / ELEMS), (size_t)n, add_chunk, &j);
+}
+
+static void cpu_swiglu(dev *d, float *y, const float *g, const float *u, int64_t n)
+{
+    cpu *c = (cpu *)d;
+    elem_job j = { &c->k, y, g, u, n };
+    run_chunks(c, (int)((n + ELEMS - 1) / ELEMS), (size_t)n, swiglu_chunk, &j);
+}
+
+/* ---- products ---- */
+
+typedef struct {
+    cpu *c;
+    const mm_out *out;
+    int n_out;
+    bool want[3];                       /* forms of the input, by ACT_* */
+    int start[MM_OUTS + 1];             /* first chunk of each output */
+    int step[MM_OUTS];                  /* rows of its chunks */
+    act a;
+} mm_job;
+
+/* Row n of x in every form that some output multiplies with. */
+static void mm_input(void *arg, int n, int thread)
+{
+    const mm_job *j = arg;
+    cpu *c = j->c;
+    size_t K = (size_t)j->a.K, at = (size_t)n;
+    const float *x = j->a.x + at * j->a.ldx;
+    (void)thread;
+    if (j->want[ACT_BF16]) {
+        uint16_t *y = c->bf + at * up32(K);
+        c->k.to_bf16(y, x, (int64_t)K);
+        memset(y + K, 0, (up32(K) - K) * sizeof *y);
+    }
+    if (j->want[ACT_Q8])
+        c->k.quant_q8(c->q + at * K, c->qd + at * (K / 32), c->s16 + at * (K / 16), x, (int)K);
+}
+
+static void mm_rows(void *arg, int chunk, int thread)
+{
+    const mm_job *j = arg;
+    int i = 0;
+    while (chunk >= j->start[i + 1]) i++;
+    const wmat *w = j->out[i].w;
+    int r0 = (chunk - j->start[i]) * j->step[i], R = w->rows - r0;
+    if (R > j->step[i]) R = j->step[i];
+    float *y = j->out[i].y + r0;
+    size_t ldy = j->out[i].ldy;
+    j->c->k.mul[w->type](y, ldy, (const char *)w->data + (size_t)r0 * w->row_bytes, w->row_bytes,
+                         R, &j->a, j->c->mul_space + (size_t)thread * j->c->mul_bytes);
+    if (!w->bias) return;
+    for (int n = 0; n < j->a.N; n++)
+        for (int r = 0; r < R; r++) y[(size_t)n * ldy + (size_t)r] += w->bias[r0 + r];
+}
+
+/* Rows in a chunk: a decode step wants long runs of weights, a prefill wants panels. */
+static int mm_step(const wmat *w, int N)
+{
+    if (N > DECODE_N) return PANEL;
+    size_t rows = DECODE_BYTES / w->row_bytes / 16 * 16;
+    return rows < 16 ? 16 : rows > 1024 ? 1024 : (int)rows;
+}
+
+static void cpu_matmul(dev *d, const mm_out *out, int n_out, const float *x, size_t ldx, int N)
+{
+    cpu *c = (cpu *)d;
+    int K = out[0].w->K;
+    DR_ASSERT(n_out <= MM_OUTS && N <= c->N && K <= c->K);
+    mm_job j = { .c = c, .out = out, .n_out = n_out,
+                 .a = { .N = N, .K = K, .x = x, .ldx = ldx } };
+    for (int i = 0; i < n_out; i++) {
+        DR_ASSERT(out[i].w->K == K);
+        j.want[act_kind(out[i].w->type)] = true;
+        j.step[i] = mm_step(out[i].w, N);
+        j.start[i + 1] = j.start[i] + (out[i].w->rows + j.step[i] - 1) / j.step[i];
+    }
+    if (j.want[ACT_BF16] || j.want[ACT_Q8])
+        run_chunks(c, N, (size_t)N * (size_t)K, mm_input, &j);
+    j.a.bf = c->bf, j.a.q = c->q, j.a.d = c->qd, j.a.s16 = c->s16;
+    pool_run(c->pool, j.start[n_out], mm_rows, &j);
+}
+
+dev *cpu_open(const dev_opt *o, dr_err *e)
+{
+    cpu *c = mem_zalloc(1, sizeof *c);
+    if (!c) {
+        err_nomem(e, sizeof *c, "the device");
+        return NULL;
+    }
+    c->d = (dev){ .name = "cpu", .alloc = cpu_alloc, .free = cpu_free, .reserve = cpu_reserve,
+                  .reserve_bytes = cpu_reserve_bytes, .embed = cpu_embed, .rmsnorm = cpu_rmsnorm,
+                  .matmul = cpu_matmul, .rope_store = cpu_rope_store, .attn = cpu_attn,
+                  .swiglu = cpu_swiglu, .add = cpu_add, .close = cpu_close };
+    c->d.level = kern_select(&c->k, o->cpu_level);
+    if (!c->d.level) {
+        err_set(e, DR_EINVAL, "kernel level \"%s\" is not known or not on this CPU, which has %s",
+                o->cpu_level, kern_select(&c->k, NULL));
+        mem_free(c);
+        return NULL;
+    }
+    c->pool = pool_new(o->n_threads, e);
+    if (!c->pool) {
+        mem_free(c);
+        return NULL;
+    }
+    c->d.n_threads = pool_threads(c->pool);
+    return &c->d;
+}

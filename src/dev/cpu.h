@@ -1,0 +1,56 @@
+/* cpu.h - the CPU device's inside, shared by cpu*.c.
+ *
+ * An operation cuts its work into chunks by the problem's shape, never by the number of
+ * threads, and hands each to a leaf kernel. All scratch was taken by reserve. */
+#ifndef DEV_CPU_H
+#define DEV_CPU_H
+#include "base/pool.h"
+#include "dev/dev.h"
+#include "kern/kern.h"
+
+enum {
+    ATTN_ROWS = 64,         /* query rows of one KV head that a task takes through the cache */
+    ATTN_SPLIT = 64,        /* fewer tasks than this: the chunks of a long cache are shared out */
+    MM_OUTS = 8             /* outputs of one matmul call at most */
+};
+
+/* One thread's part of an attention task: ATTN_ROWS query rows. */
+typedef struct {
+    float *q;               /* (ATTN_ROWS,hs) */
+    float *m, *l, *acc;     /* running: (ATTN_ROWS,) (ATTN_ROWS,) (ATTN_ROWS,hs) */
+    float *mc, *lc, *accc;  /* of the chunk at hand */
+    float *p;               /* (ATTN_ROWS,ATTN_TILE) */
+    int *lo, *hi;           /* (ATTN_ROWS,) */
+} attn_space;
+
+typedef struct {
+    dev d;                              /* first, so that dev * is cpu * */
+    pool *pool;
+    kern k;
+    int N, K, nh, hs, S;                /* what was reserved */
+    char *mem;
+    size_t mem_bytes;
+    /* all inside mem: */
+    uint16_t *bf;                       /* (N,K rounded up to 32) */
+    int8_t *q;                          /* (N,K) */
+    float *qd;                          /* (N,K/32) */
+    int16_t *s16;                       /* (N,K/16) */
+    char *mul_space;                    /* mul_bytes a thread */
+    size_t mul_bytes;
+    char *attn_mem;                     /* attn_bytes a thread */
+    size_t attn_bytes;
+    int *task_start;                    /* (N+1,) first attention task of each run */
+    float *part;                        /* part_floats: attention's chunks before merging */
+    size_t part_floats;
+} cpu;
+
+dev *cpu_open(const dev_opt *o, dr_err *e);
+
+/* cpu_attn.c */
+size_t cpu_attn_bytes(int hs);                    /* of an attn_space and what it points to */
+size_t cpu_attn_part_floats(int hs, int S);
+void cpu_rope_store(dev *d, float *q, const float *k, const float *v, int nh, const kv_layer *kv,
+                    const float *cs, bool adjacent, float qscale, const seq_run *run, int n_runs);
+void cpu_attn(dev *d, float *y, const float *q, int nh, const kv_layer *kv, int window,
+              const seq_run *run, int n_runs);
+#endif

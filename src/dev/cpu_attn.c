@@ -1,0 +1,302 @@
+/* cpu_attn.c - rope, the cache, and attention over it.
+ *
+ * A task takes up to ATTN_ROWS query rows of one KV head (rows in order of position, then of
+ * head) through the cache tile by tile. With few tasks and a long cache, as when decoding, the
+ * chunks of a task are shared out over the threads and merged in order afterwards: the same
+ * operations on each number, so the same bits. */
+#include <math.h>
+#include <string.h>
+#include "base/half.h"
+#include "dev/cpu.h"
+
+_Static_assert((int)KV_PAGE == (int)ATTN_TILE, "a page holds one tile of every head");
+
+static size_t up16(size_t n) { return (n + 15) & ~(size_t)15; }
+
+size_t cpu_attn_bytes(int hs)
+{
+    size_t row = up16((size_t)hs) * 3 + ATTN_TILE + 6;
+    return ATTN_ROWS * row * sizeof(float);
+}
+
+/* m, l, acc of ATTN_ROWS rows; one such for each task's running state, and as many again to
+ * hold chunks not yet merged. */
+size_t cpu_attn_part_floats(int hs, int S)
+{
+    if (S <= ATTN_CHUNK) return 0;
+    return (size_t)2 * ATTN_SPLIT * ATTN_ROWS * (up16((size_t)hs) + 2);
+}
+
+static attn_space space_of(const cpu *c, int thread, int hs)
+{
+    float *f = (float *)(c->attn_mem + (size_t)thread * c->attn_bytes);
+    size_t wide = up16((size_t)hs) * ATTN_ROWS;
+    attn_space s;
+    s.q = f, f += wide;
+    s.acc = f, f += wide;
+    s.accc = f, f += wide;
+    s.p = f, f += ATTN_ROWS * ATTN_TILE;
+    s.m = f, f += ATTN_ROWS;
+    s.l = f, f += ATTN_ROWS;
+    s.mc = f, f += ATTN_ROWS;
+    s.lc = f, f += ATTN_ROWS;
+    s.lo = (int *)f, f += ATTN_ROWS;
+    s.hi = (int *)f;
+    return s;
+}
+
+/* ---- rope and store ---- */
+
+typedef struct {
+    const cpu *c;
+    float *q;
+    const float *k, *v, *cs;
+    int nh;
+    const kv_layer *kv;
+    bool adjacent;
+    float qscale;
+    const seq_run *run;
+    int n_runs;
+} rope_job;
+
+/* x (hs,) turned by the angles of one position, into half order, times scale. x is not y. */
+static void turn(float *y, const float *x, const float *cs, int hs, bool adjacent, float scale)
+{
+    int half = hs / 2;
+    for (int i = 0; i < half; i++) {
+        float x1 = adjacent ? x[2 * i] : x[i], x2 = adjacent ? x[2 * i + 1] : x[i + half];
+        float c = cs[2 * i], s = cs[2 * i + 1];
+        float a = x1 * c, b = x2 * s, e = x2 * c, f = x1 * s;
+        y[i] = (a - b) * scale;
+        y[i + half] = (e + f) * scale;
+    }
+}
+
+static void put(void *p, size_t at, kv_type t, float x)
+{
+    if (t == KV_F32) ((float *)p)[at] = x;
+    else ((uint16_t *)p)[at] = t == KV_F16 ? f32_to_f16(x) : f32_to_bf16(x);
+}
+
+/* One row of the batch: its run is found by n. */
+static void rope_row(void *arg, int n, int thread)
+{
+    const rope_job *j = arg;
+    const kv_layer *kv = j->kv;
+    const seq_run *u = j->run;
+    while (n < u->n0 || n >= u->n0 + u->T) u++;
+    int hs = kv->hs, p = u->pos + n - u->n0, at = p % KV_PAGE;
+    const float *cs = j->cs + (size_t)p * (size_t)hs;
+    float *t = space_of(j->c, thread, hs).acc;
+    for (int h = 0; h < j->nh; h++) {
+        float *q = j->q + ((size_t)n * (size_t)j->nh + (size_t)h) * (size_t)hs;
+        turn(t, q, cs, hs, j->adjacent, j->qscale);
+        memcpy(q, t, (size_t)hs * sizeof *t);
+    }
+    char *page = kv->base + (size_t)u->page[p / KV_PAGE] * kv->page_bytes;
+    size_t part = (size_t)KV_PAGE * (size_t)hs * kv_type_bytes(kv->type);
+    for (int h = 0; h < kv->nkv; h++) {
+        size_t in = ((size_t)n * (size_t)kv->nkv + (size_t)h) * (size_t)hs;
+        char *pk = page + (size_t)h * 2 * part, *pv = pk + part;
+        turn(t, j->k + in, cs, hs, j->adjacent, 1);
+        for (int d = 0; d < hs; d++) {
+            put(pk, (size_t)(d * KV_PAGE + at), kv->type, t[d]);
+            put(pv, (size_t)(at * hs + d), kv->type, j->v[in + (size_t)d]);
+        }
+    }
+}
+
+static int n_rows(const seq_run *run, int n_runs)
+{
+    int n = 0;
+    for (int i = 0; i < n_runs; i++)
+        if (run[i].n0 + run[i].T > n) n = run[i].n0 + run[i].T;
+    return n;
+}
+
+void cpu_rope_store(dev *d, float *q, const float *k, const float *v, int nh, const kv_layer *kv,
+                    const float *cs, bool adjacent, float qscale, const seq_run *run, int n_runs)
+{
+    cpu *c = (cpu *)d;
+    DR_ASSERT(kv->hs <= c->hs);
+    rope_job j = { c, q, k, v, cs, nh, kv, adjacent, qscale, run, n_runs };
+    int N = n_rows(run, n_runs);
+    if (N > 8) {
+        pool_run(c->pool, N, rope_row, &j);
+        return;
+    }
+    for (int n = 0; n < N; n++) rope_row(&j, n, 0);
+}
+
+/* ---- attention ---- */
+
+typedef struct {
+    const cpu *c;
+    float *y;
+    const float *q;
+    int nh, group, window;
+    const kv_layer *kv;
+    const seq_run *run;
+    int n_runs, n_tasks;
+    attn_fn *fn;
+    /* split tasks: this pass does chunks from .. from + span - 1 of each */
+    int from, span;
+} attn_job;
+
+typedef struct { const seq_run *u; int head, row, R, chunk0, chunk1; } attn_task;
+
+static attn_task task_of(const attn_job *j, int i)
+{
+    const int *start = j->c->task_start;
+    int a = 0, b = j->n_runs;                   /* the last run that starts at or before i */
+    while (b - a > 1) {
+        int mid = (a + b) / 2;
+        if (start[mid] <= i) a = mid;
+        else b = mid;
+    }
+    attn_task t = { .u = &j->run[a] };
+    int rows = t.u->T * j->group, blocks = (rows + ATTN_ROWS - 1) / ATTN_ROWS;
+    t.head = (i - start[a]) / blocks;
+    t.row = (i - start[a]) % blocks * ATTN_ROWS;
+    t.R = rows - t.row < ATTN_ROWS ? rows - t.row : ATTN_ROWS;
+    int first = t.u->pos + t.row / j->group, last = t.u->pos + (t.row + t.R - 1) / j->group;
+    int lowest = j->window > 0 && first >= j->window ? first - j->window + 1 : 0;
+    t.chunk0 = lowest / ATTN_CHUNK, t.chunk1 = last / ATTN_CHUNK + 1;
+    return t;
+}
+
+static float *row_at(const attn_job *j, const float *base, const attn_task *t, int r)
+{
+    int row = t->row + r, n = t->u->n0 + row / j->group;
+    size_t head = (size_t)(t->head * j->group + row % j->group);
+    return (float *)base + ((size_t)n * (size_t)j->nh + head) * (size_t)j->kv->hs;
+}
+
+static void load_q(const attn_job *j, const attn_task *t, float *q)
+{
+    size_t hs = (size_t)j->kv->hs;
+    for (int r = 0; r < t->R; r++)
+        memcpy(q + (size_t)r * hs, row_at(j, j->q, t, r), hs * sizeof *q);
+}
+
+static void clear(float *m, float *l, float *acc, int R, int hs)
+{
+    for (int r = 0; r < R; r++) m[r] = -INFINITY, l[r] = 0;
+    memset(acc, 0, (size_t)R * (size_t)hs * sizeof *acc);
+}
+
+/* Chunk `chunk` of the task, from nothing, into m, l, acc. */
+static void one_chunk(const attn_job *j, const attn_task *t, int chunk, attn_space *s, float *m,
+                      float *l, float *acc)
+{
+    const kv_layer *kv = j->kv;
+    size_t part = (size_t)KV_PAGE * (size_t)kv->hs * kv_type_bytes(kv->type);
+    int first = t->u->pos + t->row / j->group, last = t->u->pos + (t->row + t->R - 1) / j->group;
+    int a = chunk * ATTN_CHUNK, b = a + ATTN_CHUNK - 1;
+    if (j->window > 0 && first - j->window + 1 > a) a = first - j->window + 1;
+    if (b > last) b = last;
+    clear(m, l, acc, t->R, kv->hs);
+    for (int tile = a / ATTN_TILE; tile <= b / ATTN_TILE; tile++) {
+        int j0 = tile * ATTN_TILE;
+        for (int r = 0; r < t->R; r++) {
+            int p = t->u->pos + (t->row + r) / j->group - j0;      /* sees up to here */
+            int lo = j->window > 0 ? p - j->window + 1 : 0;
+            s->lo[r] = lo < 0 ? 0 : lo;
+            s->hi[r] = p + 1 < 0 ? 0 : p + 1 > ATTN_TILE ? ATTN_TILE : p + 1;
+        }
+        const char *k = kv->base + (size_t)t->u->page[tile] * kv->page_bytes +
+                        (size_t)t->head * 2 * part;
+        j->fn(m, l, acc, s->q, t->R, kv->hs, k, k + part, s->lo, s->hi, s->p);
+    }
+}
+
+static void finish(const attn_job *j, const attn_task *t, const float *l, const float *acc)
+{
+    int hs = j->kv->hs;
+    for (int r = 0; r < t->R; r++) {
+        float *y = row_at(j, j->y, t, r);
+        for (int d = 0; d < hs; d++) y[d] = acc[r * hs + d] / l[r];
+    }
+}
+
+static void whole_task(void *arg, int i, int thread)
+{
+    const attn_job *j = arg;
+    attn_task t = task_of(j, i);
+    attn_space s = space_of(j->c, thread, j->kv->hs);
+    load_q(j, &t, s.q);
+    one_chunk(j, &t, t.chunk0, &s, s.m, s.l, s.acc);
+    for (int ch = t.chunk0 + 1; ch < t.chunk1; ch++) {
+        one_chunk(j, &t, ch, &s, s.mc, s.lc, s.accc);
+        j->c->k.attn_merge(s.m, s.l, s.acc, s.mc, s.lc, s.accc, t.R, j->kv->hs);
+    }
+    finish(j, &t, s.l, s.acc);
+}
+
+/* Place k of the partial results: m, l and acc of one task's rows. Places 0 .. n_tasks-1 hold
+ * the running states, n_tasks + chunk * n_tasks + task the chunks of this pass. */
+static float *place(const attn_job *j, int k)
+{
+    return j->c->part + (size_t)k * ATTN_ROWS * (up16((size_t)j->kv->hs) + 2);
+}
+
+static void split_chunk(void *arg, int i, int thread)
+{
+    const attn_job *j = arg;
+    attn_task t = task_of(j, i / j->span);
+    int ch = j->from + i % j->span;
+    if (ch < t.chunk0 || ch >= t.chunk1) return;
+    attn_space s = space_of(j->c, thread, j->kv->hs);
+    load_q(j, &t, s.q);
+    float *m = place(j, j->n_tasks + i);
+    one_chunk(j, &t, ch, &s, m, m + ATTN_ROWS, m + 2 * ATTN_ROWS);
+}
+
+static void split_merge(void *arg, int i, int thread)
+{
+    const attn_job *j = arg;
+    attn_task t = task_of(j, i);
+    float *m = place(j, i);
+    (void)thread;
+    if (j->from == 0) clear(m, m + ATTN_ROWS, m + 2 * ATTN_ROWS, t.R, j->kv->hs);
+    for (int k = 0; k < j->span; k++) {
+        if (j->from + k < t.chunk0 || j->from + k >= t.chunk1) continue;
+        const float *mc = place(j, j->n_tasks + i * j->span + k);
+        j->c->k.attn_merge(m, m + ATTN_ROWS, m + 2 * ATTN_ROWS, mc, mc + ATTN_ROWS,
+                           mc + 2 * ATTN_ROWS, t.R, j->kv->hs);
+    }
+    if (j->from + j->span >= t.chunk1 && j->from < t.chunk1)
+        finish(j, &t, m + ATTN_ROWS, m + 2 * ATTN_ROWS);
+}
+
+void cpu_attn(dev *d, float *y, const float *q, int nh, const kv_layer *kv, int window,
+              const seq_run *run, int n_runs)
+{
+    cpu *c = (cpu *)d;
+    attn_job j = { .c = c, .y = y, .q = q, .nh = nh, .group = nh / kv->nkv, .window = window,
+                   .kv = kv, .run = run, .n_runs = n_runs };
+    j.fn = kv->type == KV_F32 ? c->k.attn_f32 : kv->type == KV_F16 ? c->k.attn_f16
+                                                                    : c->k.attn_bf16;
+    DR_ASSERT(n_runs <= c->N && kv->hs <= c->hs);
+    int longest = 0;
+    c->task_start[0] = 0;
+    for (int i = 0; i < n_runs; i++) {
+        int blocks = (run[i].T * j.group + ATTN_ROWS - 1) / ATTN_ROWS;
+        c->task_start[i + 1] = c->task_start[i] + blocks * kv->nkv;
+        if (run[i].pos + run[i].T > longest) longest = run[i].pos + run[i].T;
+    }
+    j.n_tasks = c->task_start[n_runs];
+    int chunks = (longest + ATTN_CHUNK - 1) / ATTN_CHUNK;
+    if (j.n_tasks >= ATTN_SPLIT || chunks <= 1) {
+        pool_run(c->pool, j.n_tasks, whole_task, &j);
+        return;
+    }
+    DR_ASSERT(longest <= c->S);
+    int places = (int)(c->part_floats / (ATTN_ROWS * (up16((size_t)kv->hs) + 2)));
+    j.span = places / j.n_tasks - 1;
+    if (j.span > chunks) j.span = chunks;
+    for (j.from = 0; j.from < chunks; j.from += j.span) {
+        pool_run(c->pool, j.n_tasks * j.span, split_chunk, &j);
+        pool_run(c->pool, j.n_tasks, split_merge, &j);
+    }
+}
