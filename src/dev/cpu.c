@@ -1,8 +1,8 @@
 /* cpu.c - the CPU device: memory, products and the element-wise operations. */
 #include "dev/cpu.h"
 #include <string.h>
-#include "base/half.h"
 #include "base/mem.h"
+#include "format/dequant.h"
 
 enum {
     SMALL = 16384,              /* elements below which waking threads costs more than it saves */
@@ -96,16 +96,6 @@ static int cpu_reserve(dev *d, int N, int K, int nh, int hs, int S, dr_err *e)
 
 /* ---- embedding ---- */
 
-static void weight_row(int type, const void *w, float *y, int K)
-{
-    if (type == DT_F32) memcpy(y, w, (size_t)K * sizeof *y);
-    else if (type == DT_F16)
-        for (int k = 0; k < K; k++) y[k] = f16_to_f32(((const uint16_t *)w)[k]);
-    else if (type == DT_BF16)
-        for (int k = 0; k < K; k++) y[k] = bf16_to_f32(((const uint16_t *)w)[k]);
-    else DR_ASSERT(!"a weight type without a dequantiser");
-}
-
 typedef struct { float *y; const wmat *w; const int32_t *tok; } embed_job;
 
 static void embed_chunk(void *arg, int n, int thread)
@@ -113,8 +103,8 @@ static void embed_chunk(void *arg, int n, int thread)
     const embed_job *j = arg;
     const wmat *w = j->w;
     (void)thread;
-    weight_row(w->type, (const char *)w->data + (size_t)j->tok[n] * w->row_bytes,
-               j->y + (size_t)n * (size_t)w->K, w->K);
+    dequant_row(w->type, (const char *)w->data + (size_t)j->tok[n] * w->row_bytes,
+                j->y + (size_t)n * (size_t)w->K, w->K);
 }
 
 static void run_chunks(cpu *c, int n_chunks, size_t elems, void (*fn)(void *, int, int), void *arg)

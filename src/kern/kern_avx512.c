@@ -1,0 +1,12 @@
+/* kern_avx512.c - compiled with this level's flags; see the Makefile. Only static functions
+ * and kern_init_avx512 may come out of it. */
+#if defined(__x86_64__)
+#include "kern/kern.h"
+
+void kern_init_avx512_q(kern *k);
+void kern_init_avx512(kern *k);
+void kern_init_avx512(kern *k)
+{
+    kern_init_avx512_q(k);
+}
+#endif
