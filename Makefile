@@ -30,8 +30,8 @@ O := build/$(BUILD)$(if $(filter-out gcc cc,$(CCNAME)),-$(CCNAME))
 
 CSTD   := -std=c17 -D_POSIX_C_SOURCE=200809L
 WARN   := -Wall -Wextra -Wshadow -Wvla -Wstrict-prototypes -Wmissing-prototypes -Wundef \
-          -Wpointer-arith -Wwrite-strings -Wno-unknown-warning-option -Wno-format-truncation \
-          -Wno-missing-field-initializers
+          -Wpointer-arith -Wwrite-strings -Wno-missing-field-initializers \
+          $(if $(findstring clang,$(CCNAME)),-Wno-unknown-warning-option,-Wno-format-truncation)
 ifdef WERROR
 WARN   += -Werror
 endif

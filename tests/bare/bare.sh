@@ -63,7 +63,7 @@ timed() {                   # timed WHAT COMMAND...
     rc=$?
     took=$(date +%s.%N | awk -v t0="$t0" '{ printf "%.1f", $1 - t0 }')
     echo "$what: status $rc, $took s"
-    if [ $rc -eq 0 ]; then ok; else fail "$what"; tail -30 "$work/$what.err" "$work/$what.out"; fi
+    if [ $rc -eq 0 ]; then ok; else fail "$what"; tail -n 30 "$work/$what.err" "$work/$what.out"; fi
 }
 # The commands are README's first two sh blocks, as they stand.
 readme() { awk -v n="$1" '/^```sh$/ { on = ++k == n; next } /^```/ { on = 0 } on' README.md; }
@@ -71,14 +71,14 @@ readme() { awk -v n="$1" '/^```sh$/ { on = ++k == n; next } /^```/ { on = 0 } on
 timed first-answer sh -c "$(readme 1)"
 cat "$work/first-answer.out"
 timed first-tests sh -c "$(readme 2)"
-tail -2 "$work/first-tests.out"
+tail -n 2 "$work/first-tests.out"
 timed setup-again ./setup
 if awk -v t="$took" 'BEGIN { exit !(t <= 2) }'; then ok; else fail "set-up again took $took s, 2 allowed"; fi
 timed second-answer sh -c "$(readme 1)"
 cat "$work/second-answer.out"
 timed second-tests sh -c "$(readme 2)"
-tail -2 "$work/second-tests.out"
-if [ "$(tail -1 "$work/second-tests.out")" = "$(tail -1 "$work/first-tests.out")" ]; then ok; else
+tail -n 2 "$work/second-tests.out"
+if [ "$(tail -n 1 "$work/second-tests.out")" = "$(tail -n 1 "$work/first-tests.out")" ]; then ok; else
     fail "the tests said something else the second time"; fi
 echo "$passed passed, $failed failed"
 [ $failed -eq 0 ]
