@@ -1,0 +1,19 @@
+/* model_arg.h - what every command that opens a model does with its arguments. */
+#ifndef CLI_MODEL_ARG_H
+#define CLI_MODEL_ARG_H
+#include "cli/cmd.h"
+#include "dev/dev.h"
+#include "model/model.h"
+
+/* The options that choose the machine; put `{ .kind = OPT_SUB, .at = offsetof(args, dev), .sub =
+ * dev_opts }` into a command's table. */
+typedef struct { int threads; const char *cpu_level, *device; } dev_args;
+extern const opt dev_opts[];
+
+/* The same for the cache: --kv-type. */
+extern const char kv_choices[];                 /* "f16|bf16|f32", for OPT_CHOICE */
+kv_type kv_choice(int i);
+
+/* Resolve a short name, open, print the model's warnings on stderr. NULL: *e says why. */
+model *model_arg_open(const command *c, const char *arg, const dev_args *a, dr_err *e);
+#endif
