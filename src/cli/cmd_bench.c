@@ -1,0 +1,115 @@
+/* cmd_bench.c - drover bench: speed by context and batch, and the share of the machine's bound. */
+#include <string.h>
+#include "cli/model_arg.h"
+#include "eval/bench.h"
+
+typedef struct {
+    dev_args dev;
+    opt_ints p, d, b;
+    int n, r, rows, kv;
+    bool json;
+} args;
+
+static const opt opts[] = {
+    { 'p', "prompt", OPT_INTS, offsetof(args, p), "N,…", "prompt lengths (default 512)", 1, 1 << 24 },
+    { 'n', "gen", OPT_INT, offsetof(args, n), "N", "tokens to generate (default 64; 0: none)", 0,
+      1 << 20 },
+    { 'd', "depth", OPT_INTS, offsetof(args, d), "N,…", "tokens held before (default 0)", 0, 1 << 24 },
+    { 'b', "batch", OPT_INTS, offsetof(args, b), "N,…", "sequences decoded at once (default 1)", 1,
+      4096 },
+    { 'r', "reps", OPT_INT, offsetof(args, r), "R", "repetitions (default 5)", 1, BENCH_MAX },
+    { 0, "rows", OPT_INT, offsetof(args, rows), "N", "tokens of a prefill step (default 512)", 1,
+      1 << 16, .hidden = true },
+    { 0, "kv-type", OPT_CHOICE, offsetof(args, kv), "f16|bf16|f32", "cache type (default f16)" },
+    { 0, "json", OPT_FLAG, offsetof(args, json), NULL, "one JSON object on stdout" },
+    { .kind = OPT_SUB, .at = offsetof(args, dev), .sub = dev_opts },
+    OPT_END
+};
+
+static void print_row(void *arg, const bench_row *w, int reps)
+{
+    (void)arg;
+    double lo = w->tok_s[0], hi = lo;
+    for (int i = 1; i < reps; i++) {
+        if (w->tok_s[i] < lo) lo = w->tok_s[i];
+        if (w->tok_s[i] > hi) hi = w->tok_s[i];
+    }
+    printf("%-8s %7lld %7lld %6lld  %10.2f  [%.2f-%.2f]  %5.1f %% of %s\n",
+           w->decode ? "decode" : "prefill", (long long)w->tokens, (long long)w->depth,
+           (long long)w->batch, bench_median(w->tok_s, reps), lo, hi, 100 * w->share,
+           w->decode ? "read bandwidth" : "peak");
+    fflush(stdout);
+}
+
+static json_t *rows_json(const bench_result *r, int reps, bool decode)
+{
+    json_t *a = json_array();
+    for (int i = 0; i < r->n_rows; i++) {
+        const bench_row *w = &r->row[i];
+        if (w->decode != decode) continue;
+        json_t *v = json_array();
+        for (int k = 0; k < reps; k++) json_array_append_new(v, json_real(w->tok_s[k]));
+        json_t *o = json_pack("{s:I, s:I, s:I, s:f, s:o}", decode ? "steps" : "tokens",
+                              (json_int_t)w->tokens, "depth", (json_int_t)w->depth, "batch",
+                              (json_int_t)w->batch, "share", w->share, "tok_s", v);
+        json_array_append_new(a, o);
+    }
+    return a;
+}
+
+static int report(const command *c, const model *m, const args *a, const bench_result *r)
+{
+    const roofline *f = &r->roof;
+    return cmd_json(c, json_pack(
+        "{s:o, s:o, s:{s:f, s:f, s:f, s:f, s:f}, s:s, s:s, s:i, s:I, s:f}",
+        "prefill", rows_json(r, a->r, false), "decode", rows_json(r, a->r, true),
+        "roofline", "read_gb_s", f->read_mapped / 1e9, "read_huge_gb_s", f->read_huge / 1e9,
+        "f32", f->f32 / 1e9, "bf16", f->bf16 / 1e9, "int8", f->int8 / 1e9,
+        "model", m->path, "level", m->d->level, "threads", m->d->n_threads,
+        "bytes_per_token", (json_int_t)r->per_token, "flops_per_token", r->flops_per_token));
+}
+
+static void ints(int64_t *to, int *n, const opt_ints *v, int64_t fallback)
+{
+    *n = v->n ? v->n : 1;
+    to[0] = fallback;
+    if (v->n) memcpy(to, v->v, (size_t)v->n * sizeof *to);
+}
+
+static int run(const command *c, int argc, char **argv)
+{
+    args a = { .n = 64, .r = 5, .rows = 512 };
+    argc = cmd_parse(c, &a, argc, argv);
+    dr_err e = {0};
+    bench_opt o = { .n_gen = a.n, .reps = a.r, .n_rows = a.rows, .kv = kv_choice(a.kv) };
+    ints(o.p, &o.n_p, &a.p, 512);
+    ints(o.depth, &o.n_depth, &a.d, 0);
+    ints(o.batch, &o.n_batch, &a.b, 1);
+    for (int i = 1; i < o.n_depth; i++)
+        if (o.depth[i] < o.depth[i - 1])
+            return cmd_misuse(c, "depths must ascend");
+    model *m = model_arg_open(c, argv[0], &a.dev, &e);
+    if (!m) return cmd_fail(c, &e);
+    if (!a.json)
+        printf("%s, %s, %d threads\n%-8s %7s %7s %6s  %10s\n", m->path, m->d->level,
+               m->d->n_threads, "", "tokens", "depth", "batch", "tokens/s");
+    static bench_result r;
+    int rc = bench_run(m, m->d->n_threads, &o, &r, a.json ? NULL : print_row, NULL, &e), end = 0;
+    if (rc == DR_OK && a.json) end = report(c, m, &a, &r);
+    if (rc == DR_OK && !a.json) {
+        const roofline *f = &r.roof;
+        printf("read %.1f GB/s (mapped) %.1f (huge pages); %.0f f32, %.0f bf16, %.0f int8 Gop/s\n",
+               f->read_mapped / 1e9, f->read_huge / 1e9, f->f32 / 1e9, f->bf16 / 1e9,
+               f->int8 / 1e9);
+        end = cmd_done(c);
+    }
+    model_close(m);
+    return rc ? cmd_fail(c, &e) : end;
+}
+
+const command cmd_bench = {
+    .name = "bench", .group = GROUP_MEASURE,
+    .synopsis = "MODEL [-p N,…] [-n N] [-d DEPTH,…] [-b BATCH,…] [-r R] [--json]",
+    .summary = "speed by context and batch against the machine's bound",
+    .min_args = 1, .max_args = 1, .opts = opts, .run = run,
+};
