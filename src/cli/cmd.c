@@ -6,6 +6,8 @@
 #include <string.h>
 
 const command *const cmd_table[] = {
+    &cmd_bench,
+    &cmd_logits,
     &cmd_help,
     NULL
 };

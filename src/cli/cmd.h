@@ -59,5 +59,7 @@ int cmd_json(const command *c, json_t *o);
 /* Flush stdout: the exit status to end with, 1 (said on stderr) when a write was lost. */
 int cmd_done(const command *c);
 
+extern const command cmd_bench;
 extern const command cmd_help;
+extern const command cmd_logits;
 #endif

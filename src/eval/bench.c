@@ -183,7 +183,7 @@ static int feed(rig *g, kv_seq *s, int64_t n, int rows, dr_err *e)
 
 static int decode_step(rig *g, int batch, seq_run *run, int32_t *out, dr_err *e)
 {
-    int32_t tok[4096];
+    int32_t tok[4096] = {0};
     for (int i = 0; i < batch; i++) {
         int rc = kv_grow(&g->kv, &g->seq[i], 1, e);
         if (rc) return rc;
