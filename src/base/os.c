@@ -56,28 +56,69 @@ int os_read(buf *b, const char *path, dr_err *e)
     return DR_OK;
 }
 
+int os_out_open(os_out *o, const char *path, dr_err *e)
+{
+    size_t n = strlen(path) + 6;
+    *o = (os_out){ .fd = -1, .path = mem_strdup(path), .tmp = mem_alloc(n) };
+    if (!o->path || !o->tmp) {
+        os_out_drop(o);
+        return err_nomem(e, 2 * n, "file name");
+    }
+    snprintf(o->tmp, n, "%s.part", path);
+    o->fd = open(o->tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    if (o->fd >= 0) return DR_OK;
+    int rc = err_set(e, DR_EIO, "cannot create %s: %s", o->tmp, strerror(errno));
+    os_out_drop(o);
+    return rc;
+}
+
+int os_out_put(os_out *o, const void *p, size_t n, dr_err *e)
+{
+    for (size_t at = 0; at < n;) {
+        ssize_t w = write(o->fd, (const char *)p + at, n - at);
+        if (w > 0) at += (size_t)w;
+        else if (w == 0 || errno != EINTR)
+            return err_set(e, DR_EIO, "cannot write %s: %s", o->path,
+                           w == 0 ? "the system took no bytes" : strerror(errno));
+    }
+    return DR_OK;
+}
+
+int os_out_keep(os_out *o, dr_err *e)
+{
+    int rc = DR_OK, fd = o->fd;
+    o->fd = -1;
+    if (fsync(fd)) rc = err_set(e, DR_EIO, "cannot write %s: %s", o->path, strerror(errno));
+    if (close(fd) && rc == DR_OK)
+        rc = err_set(e, DR_EIO, "cannot write %s: %s", o->path, strerror(errno));
+    if (rc == DR_OK && rename(o->tmp, o->path))
+        rc = err_set(e, DR_EIO, "cannot rename %s to %s: %s", o->tmp, o->path, strerror(errno));
+    if (rc == DR_OK) {
+        mem_free(o->tmp);
+        o->tmp = NULL;                           // nothing left to remove
+    }
+    os_out_drop(o);
+    return rc;
+}
+
+void os_out_drop(os_out *o)
+{
+    if (o->tmp) {
+        if (o->fd >= 0) close(o->fd);
+        unlink(o->tmp);
+    }
+    mem_free(o->path);
+    mem_free(o->tmp);
+    *o = (os_out){ .fd = -1 };
+}
+
 int os_write(const char *path, const void *p, size_t n, dr_err *e)
 {
-    size_t len = strlen(path) + 16;
-    char *tmp = mem_alloc(len);
-    if (!tmp) return err_nomem(e, len, "file name");
-    snprintf(tmp, len, "%s.part", path);
-    int fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644), rc = DR_OK;
-    if (fd < 0) rc = err_set(e, DR_EIO, "cannot create %s: %s", tmp, strerror(errno));
-    for (size_t at = 0; rc == DR_OK && at < n;) {
-        ssize_t w = write(fd, (const char *)p + at, n - at);
-        if (w > 0) at += (size_t)w;
-        else if (errno != EINTR)
-            rc = err_set(e, DR_EIO, "cannot write %s: %s", tmp, strerror(errno));
-    }
-    if (rc == DR_OK && fsync(fd))
-        rc = err_set(e, DR_EIO, "cannot write %s: %s", tmp, strerror(errno));
-    if (fd >= 0 && close(fd) && rc == DR_OK)
-        rc = err_set(e, DR_EIO, "cannot write %s: %s", tmp, strerror(errno));
-    if (rc == DR_OK && rename(tmp, path))
-        rc = err_set(e, DR_EIO, "cannot rename %s to %s: %s", tmp, path, strerror(errno));
-    if (rc != DR_OK && fd >= 0) unlink(tmp);
-    mem_free(tmp);
+    os_out o;
+    int rc = os_out_open(&o, path, e);
+    if (rc == DR_OK) rc = os_out_put(&o, p, n, e);
+    if (rc == DR_OK) rc = os_out_keep(&o, e);
+    os_out_drop(&o);
     return rc;
 }
 

@@ -15,6 +15,14 @@ void os_unmap(os_file *f);
 int os_read(buf *b, const char *path, dr_err *e);
 /* Write beside `path`, flush to disk, rename over it: never a half-written file. */
 int os_write(const char *path, const void *p, size_t n, dr_err *e);
+/* The same for what does not fit in memory: open, any number of writes, then keep (flush and
+ * rename) or drop. Bytes go to `path`.part until then. After a failure only drop is allowed;
+ * dropping a zeroed or kept one does nothing. */
+typedef struct { int fd; char *path, *tmp; } os_out;
+int os_out_open(os_out *o, const char *path, dr_err *e);
+int os_out_put(os_out *o, const void *p, size_t n, dr_err *e);
+int os_out_keep(os_out *o, dr_err *e);
+void os_out_drop(os_out *o);
 
 bool os_is_dir(const char *path);
 bool os_exists(const char *path);
