@@ -46,7 +46,7 @@ typedef struct gguf {
     uint64_t alignment;
     size_t data_at;                  /* offset of the data section in the file */
     void *mem;                       /* one block that holds both tables and their index */
-    names kv_names, tensor_names;
+    name_index kv_names, tensor_names;
 } gguf;
 
 /* Parse n bytes. Every tensor's bytes are proven to lie inside them, one behind the other.

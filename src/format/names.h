@@ -10,7 +10,7 @@ typedef struct {
     uint32_t *slot;                  /* entry number + 1; 0: free */
     uint32_t mask;                   /* slots - 1, a power of two less one */
     uint64_t seed;
-} names;
+} name_index;
 
 uint64_t names_seed(void);                       /* differs from run to run */
 uint64_t names_hash(span s, uint64_t seed);
@@ -24,14 +24,14 @@ static inline uint32_t names_slots(uint64_t n)
 }
 
 /* slot: names_slots(n) zeroed words. */
-static inline names names_make(uint32_t *slot, uint64_t n)
+static inline name_index names_make(uint32_t *slot, uint64_t n)
 {
-    return (names){ slot, names_slots(n) - 1, names_seed() };
+    return (name_index){ slot, names_slots(n) - 1, names_seed() };
 }
 
 /* The slot of the entry called s, or the free one where it belongs. base is the first name of
  * a table of `stride` bytes an entry. */
-static inline uint32_t *names_at(const names *x, const void *base, size_t stride, span s)
+static inline uint32_t *names_at(const name_index *x, const void *base, size_t stride, span s)
 {
     uint32_t i = (uint32_t)names_hash(s, x->seed) & x->mask;
     for (; x->slot[i]; i = (i + 1) & x->mask) {

@@ -33,7 +33,7 @@ struct tensors {
     int n_parts, cap_parts;
     tensor *t;
     int64_t n;
-    names index;
+    name_index index;
     void *mem;                       /* the table and its index */
     void *copy;                      /* tensors that were not aligned in their file */
     size_t n_copy;
@@ -330,7 +330,8 @@ static bool plain_name(const char *s)
     return *s && *s != '.' && !strchr(s, '/') && !strchr(s, '\\') && strlen(s) < 256;
 }
 
-static int open_shards(tensors *ts, const char *folder, const json_t *map, names *seen, dr_err *e)
+static int open_shards(tensors *ts, const char *folder, const json_t *map, name_index *seen,
+                       dr_err *e)
 {
     const char *name;
     json_t *v;
@@ -386,7 +387,7 @@ static int open_index(tensors *ts, const char *folder, const char *path, dr_err 
     } else {
         size_t all = names_slots(n) * sizeof(uint32_t) + n * sizeof(span);
         uint32_t *mem = mem_zalloc(all, 1);
-        names seen = names_make(mem, n);
+        name_index seen = names_make(mem, n);
         rc = mem ? open_shards(ts, folder, map, &seen, e) : err_nomem(e, all, "list of shards");
         mem_free(mem);
         if (rc == DR_OK && ts->kind != CONTAINER_SAFETENSORS)

@@ -1,0 +1,92 @@
+/* safetensors_write.c - see safetensors_write.h. The header is padded with spaces so that the
+ * data starts at a multiple of 8, as the format's own writer does. */
+#include "format/safetensors_write.h"
+#include <inttypes.h>
+#include <string.h>
+#include "base/block.h"
+#include "base/buf.h"
+#include "base/mem.h"
+#include "base/os.h"
+
+struct st_writer {
+    buf head;                        /* the JSON so far, without the closing brace */
+    uint64_t total, written;         /* bytes of data listed, given */
+    os_out out;
+};
+
+st_writer *st_write_new(dr_err *e)
+{
+    st_writer *w = mem_zalloc(1, sizeof *w);
+    if (!w) { err_nomem(e, sizeof *w, "safetensors writer"); return NULL; }
+    buf_init(&w->head, 100000000);               // the format's own limit
+    buf_puts(&w->head, "{\"__metadata__\":{\"format\":\"pt\"}");
+    w->out.fd = -1;
+    return w;
+}
+
+void st_write_free(st_writer *w)
+{
+    if (!w) return;
+    os_out_drop(&w->out);
+    buf_free(&w->head);
+    mem_free(w);
+}
+
+static void put_json_str(buf *b, const char *s)
+{
+    buf_putc(b, '"');
+    for (; *s; s++) {
+        if (*s == '"' || *s == '\\') buf_printf(b, "\\%c", *s);
+        else if ((unsigned char)*s < 0x20) buf_printf(b, "\\u%04x", *s);
+        else buf_putc(b, *s);
+    }
+    buf_putc(b, '"');
+}
+
+int st_add_tensor(st_writer *w, const char *name, int type, int n_dims, const int64_t *dim,
+                  dr_err *e)
+{
+    const type_info *ti = type_get(type);
+    if (!ti || ti->elems != 1)
+        return err_set(e, DR_EINVAL, "tensor %s: safetensors hold F32, F16 and BF16, not %s", name,
+                       ti ? ti->name : "this type");
+    uint64_t bytes = (uint64_t)ti->bytes;
+    put_json_str((buf_putc(&w->head, ','), &w->head), name);
+    buf_printf(&w->head, ":{\"dtype\":\"%s\",\"shape\":[", ti->name);
+    for (int i = 0; i < n_dims; i++) {
+        if (dim[i] < 0 || __builtin_mul_overflow(bytes, (uint64_t)dim[i], &bytes))
+            return err_set(e, DR_EINVAL, "tensor %s: dimension %" PRId64, name, dim[i]);
+        buf_printf(&w->head, "%s%" PRId64, i ? "," : "", dim[i]);
+    }
+    buf_printf(&w->head, "],\"data_offsets\":[%" PRIu64 ",%" PRIu64 "]}", w->total,
+               w->total + bytes);
+    w->total += bytes;
+    return DR_OK;
+}
+
+int st_write_start(st_writer *w, const char *path, dr_err *e)
+{
+    buf_putc(&w->head, '}');
+    while (w->head.n % 8 && !w->head.bad) buf_putc(&w->head, ' ');
+    if (w->head.bad) return err_nomem(e, w->head.n, "safetensors header");
+    uint64_t n = w->head.n;
+    int rc = os_out_open(&w->out, path, e);
+    if (rc == DR_OK) rc = os_out_put(&w->out, &n, sizeof n, e);
+    return rc != DR_OK ? rc : os_out_put(&w->out, w->head.p, w->head.n, e);
+}
+
+int st_write_data(st_writer *w, const void *p, size_t n, dr_err *e)
+{
+    if (n > w->total - w->written)
+        return err_set(e, DR_EINVAL, "%zu bytes of data behind the last tensor", n);
+    w->written += n;
+    return os_out_put(&w->out, p, n, e);
+}
+
+int st_write_end(st_writer *w, dr_err *e)
+{
+    if (w->written != w->total)
+        return err_set(e, DR_EINVAL, "only %" PRIu64 " of %" PRIu64 " bytes of data were written",
+                       w->written, w->total);
+    return os_out_keep(&w->out, e);
+}
