@@ -1,0 +1,166 @@
+/* synth_plan.c - which tensors a model has, in either container, and the type of each. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+#include "base/mem.h"
+#include "pack/synth_priv.h"
+
+const synth_kind_info synth_kinds[N_KINDS] = {
+    [KIND_EMBD] = { "token_embd.weight", "model.embed_tokens.weight" },
+    [KIND_ATTN_NORM] = { "attn_norm.weight", "input_layernorm.weight" },
+    [KIND_Q] = { "attn_q.weight", "self_attn.q_proj.weight" },
+    [KIND_K] = { "attn_k.weight", "self_attn.k_proj.weight" },
+    [KIND_V] = { "attn_v.weight", "self_attn.v_proj.weight" },
+    [KIND_O] = { "attn_output.weight", "self_attn.o_proj.weight" },
+    [KIND_QB] = { "attn_q.bias", "self_attn.q_proj.bias" },
+    [KIND_KB] = { "attn_k.bias", "self_attn.k_proj.bias" },
+    [KIND_VB] = { "attn_v.bias", "self_attn.v_proj.bias" },
+    [KIND_OB] = { "attn_output.bias", "self_attn.o_proj.bias" },
+    [KIND_FFN_NORM] = { "ffn_norm.weight", "post_attention_layernorm.weight" },
+    [KIND_GATE] = { "ffn_gate.weight", "mlp.gate_proj.weight" },
+    [KIND_UP] = { "ffn_up.weight", "mlp.up_proj.weight" },
+    [KIND_DOWN] = { "ffn_down.weight", "mlp.down_proj.weight" },
+    [KIND_OUT_NORM] = { "output_norm.weight", "model.norm.weight" },
+    [KIND_HEAD] = { "output.weight", "lm_head.weight" },
+    [KIND_ROPE] = { "rope_freqs.weight", NULL },
+};
+
+/* llama.cpp's mixes (src/llama-quant.cpp, llama_tensor_get_type_impl, dense Llama). */
+enum { MIX_PURE, MIX_3S, MIX_3M, MIX_3L, MIX_4S, MIX_4M, MIX_5S, MIX_5M };
+static const struct { const char *name; dtype base; int mix, ftype; } mixes[] = {
+    { "Q3_K_S", DT_Q3_K, MIX_3S, 11 }, { "Q3_K_M", DT_Q3_K, MIX_3M, 12 },
+    { "Q3_K_L", DT_Q3_K, MIX_3L, 13 }, { "Q4_K_S", DT_Q4_K, MIX_4S, 14 },
+    { "Q4_K_M", DT_Q4_K, MIX_4M, 15 }, { "Q5_K_S", DT_Q5_K, MIX_5S, 16 },
+    { "Q5_K_M", DT_Q5_K, MIX_5M, 17 },
+};
+static const struct { dtype type; int ftype; } pure_ftypes[] = {
+    { DT_F32, 0 }, { DT_F16, 1 }, { DT_BF16, 32 }, { DT_Q4_0, 2 }, { DT_Q4_1, 3 },
+    { DT_Q8_0, 7 }, { DT_Q5_0, 8 }, { DT_Q5_1, 9 }, { DT_Q2_K, 10 }, { DT_Q3_K, 11 },
+    { DT_Q4_K, 14 }, { DT_Q5_K, 16 }, { DT_Q6_K, 18 },
+};
+
+int synth_types_read(synth_types *t, const char *name, dr_err *e)
+{
+    for (size_t i = 0; i < sizeof mixes / sizeof *mixes; i++)
+        if (!strcasecmp(mixes[i].name, name)) {
+            *t = (synth_types){ mixes[i].base, mixes[i].mix };
+            return DR_OK;
+        }
+    const type_info *ti = type_by_name(name);
+    if (!ti)
+        return err_set(e, DR_EINVAL, "no weight type is called %.40s; there are F32 F16 BF16 Q4_0 "
+                       "Q4_1 Q5_0 Q5_1 Q8_0 Q2_K to Q6_K and the mixes Q3_K_S Q3_K_M Q3_K_L Q4_K_S "
+                       "Q4_K_M Q5_K_S Q5_K_M", name);
+    *t = (synth_types){ ti->type, MIX_PURE };
+    return DR_OK;
+}
+
+int synth_ftype(synth_types t)
+{
+    for (size_t i = 0; i < sizeof mixes / sizeof *mixes; i++)
+        if (t.mix && mixes[i].mix == t.mix) return mixes[i].ftype;
+    for (size_t i = 0; i < sizeof pure_ftypes / sizeof *pure_ftypes; i++)
+        if (pure_ftypes[i].type == t.base) return pure_ftypes[i].ftype;
+    return 0;
+}
+
+/* Layers in which a mix spends more bits: the first and last eighth, and each third between. */
+static bool more_bits(int64_t i, int64_t n)
+{
+    return i < n / 8 || i >= 7 * n / 8 || (i - n / 8) % 3 == 2;
+}
+
+static dtype mixed(const synth_shape *s, synth_types t, int kind, int64_t i)
+{
+    dtype y = t.base;
+    if (kind == KIND_HEAD || (kind == KIND_EMBD && s->tied)) return DT_Q6_K;
+    if (kind == KIND_V) {
+        if (t.mix == MIX_3M) y = i < 2 ? DT_Q5_K : DT_Q4_K;
+        else if (t.mix == MIX_3L || (t.mix == MIX_4S && i < 4)) y = DT_Q5_K;
+        else if ((t.mix == MIX_4M || t.mix == MIX_5M) && more_bits(i, s->L)) y = DT_Q6_K;
+        if (s->L == 80 && (y == DT_Q3_K || y == DT_Q4_K)) y = DT_Q5_K;    // the 70B shape
+    } else if (kind == KIND_DOWN) {
+        if (t.mix == MIX_3M) y = i < s->L / 16 ? DT_Q5_K : DT_Q4_K;
+        else if (t.mix == MIX_3L || (t.mix == MIX_4S && i < s->L / 8)) y = DT_Q5_K;
+        else if ((t.mix == MIX_4M || t.mix == MIX_5M) && more_bits(i, s->L)) y = DT_Q6_K;
+    } else if (kind == KIND_O) {
+        if (t.mix == MIX_3M) y = DT_Q4_K;
+        else if (t.mix == MIX_3L) y = DT_Q5_K;
+    }
+    return y;
+}
+
+/* Rows that are no multiple of the block take the nearest type that fits. */
+static dtype fitting(dtype y, int64_t cols)
+{
+    if (cols % type_get(y)->elems == 0) return y;
+    switch (y) {
+    case DT_Q2_K: case DT_Q3_K: y = DT_Q4_0; break;
+    case DT_Q4_K: y = DT_Q5_0; break;
+    case DT_Q5_K: y = DT_Q5_1; break;
+    case DT_Q6_K: y = DT_Q8_0; break;
+    default: break;
+    }
+    return cols % type_get(y)->elems ? DT_F16 : y;
+}
+
+static void dims(const synth_shape *s, int kind, int64_t *rows, int64_t *cols)
+{
+    int64_t q = s->nh * s->hs, k = s->nkv * s->hs;
+    *rows = 1, *cols = s->C;
+    switch (kind) {
+    case KIND_EMBD: case KIND_HEAD: *rows = s->V; break;
+    case KIND_Q: *rows = q; break;
+    case KIND_K: case KIND_V: *rows = k; break;
+    case KIND_O: *rows = s->C, *cols = q; break;
+    case KIND_GATE: case KIND_UP: *rows = s->F; break;
+    case KIND_DOWN: *rows = s->C, *cols = s->F; break;
+    case KIND_QB: *cols = q; break;
+    case KIND_KB: case KIND_VB: *cols = k; break;
+    case KIND_ROPE: *cols = s->hs / 2; break;
+    default: break;
+    }
+}
+
+bool synth_is_vector(int kind)
+{
+    return kind == KIND_ATTN_NORM || kind == KIND_FFN_NORM || kind == KIND_OUT_NORM ||
+           kind == KIND_ROPE || (kind >= KIND_QB && kind <= KIND_OB);
+}
+
+static void add(synth_tensor *t, const synth_shape *s, synth_types types, container c, int kind,
+                int64_t layer)
+{
+    bool g = c == CONTAINER_GGUF;
+    const char *name = g ? synth_kinds[kind].gguf : synth_kinds[kind].hf;
+    *t = (synth_tensor){ .kind = kind, .layer = (int)layer,
+                         .n_dims = synth_is_vector(kind) ? 1 : 2 };
+    if (layer < 0) snprintf(t->name, sizeof t->name, "%s", name);
+    else snprintf(t->name, sizeof t->name, "%s.%" PRId64 ".%s", g ? "blk" : "model.layers",
+                  layer, name);
+    dims(s, kind, &t->rows, &t->cols);
+    if (t->n_dims == 1) t->type = g ? DT_F32 : types.base;
+    else t->type = fitting(types.mix ? mixed(s, types, kind, layer) : types.base, t->cols);
+}
+
+int synth_plan(const synth_shape *s, synth_types types, container c, synth_tensor **list,
+               int64_t *n, dr_err *e)
+{
+    if (c == CONTAINER_SAFETENSORS && type_get(types.base)->elems != 1)
+        return err_set(e, DR_EINVAL, "safetensors hold F32, F16 and BF16, not %s: write a .gguf",
+                       type_get(types.base)->name);
+    size_t room = (size_t)(s->L * N_KINDS + 4);
+    synth_tensor *t = mem_zalloc(room, sizeof *t);
+    *list = t, *n = 0;
+    if (!t) return err_nomem(e, room * sizeof *t, "list of tensors");
+    add(t++, s, types, c, KIND_EMBD, -1);
+    if (c == CONTAINER_GGUF && s->factor != 0) add(t++, s, types, c, KIND_ROPE, -1);
+    for (int64_t i = 0; i < s->L; i++)
+        for (int k = KIND_FIRST_OF_LAYER; k <= KIND_LAST_OF_LAYER; k++)
+            if (s->bias || k < KIND_QB || k > KIND_OB) add(t++, s, types, c, k, i);
+    add(t++, s, types, c, KIND_OUT_NORM, -1);
+    if (!s->tied) add(t++, s, types, c, KIND_HEAD, -1);
+    *n = t - *list;
+    return DR_OK;
+}
