@@ -49,7 +49,8 @@ static void carve(char *base, size_t *at, void *p, size_t n)
 
 static size_t layout(cpu *c, char *base, int N, int K, int nh, int hs, int S)
 {
-    size_t at = 0, n = (size_t)N, kk = up32((size_t)K), t = (size_t)c->d.n_threads, mul = 64;
+    size_t at = 0, n = (size_t)N, kk = up32((size_t)K), t = (size_t)c->d.n_threads;
+    size_t mul = MUL_FLOAT_SCRATCH;
     for (int i = 0; i < KERN_MAX_TYPE; i++) {
         size_t b = c->k.mul[i] ? c->k.mul_scratch(i, (int)kk) : 0;
         if (b > mul) mul = b;

@@ -15,6 +15,11 @@
 
 enum { ATTN_TILE = 64, ATTN_CHUNK = 1024, KERN_MAX_TYPE = 31, QBLOCK = 32 };
 
+/* Blocks of the float products, chosen so that a block's weights, inputs and partial sums stay
+ * in a second-level cache of 1 MB; and the scratch that mul of F32, F16 and BF16 wants. */
+enum { MUL_ROWS = 64, MUL_COLS = 96, MUL_KC = 4096 /* bytes of a row */ };
+enum { MUL_FLOAT_SCRATCH = MUL_ROWS * MUL_COLS * 64 + MUL_ROWS * MUL_KC };
+
 /* N input rows of K values in the form(s) that the weight types at hand want; what is not
  * needed is NULL. Rows are contiguous in each array. */
 typedef struct {
@@ -31,8 +36,8 @@ enum { ACT_F32 = 0, ACT_BF16 = 1, ACT_Q8 = 2 };
 int act_kind(int type);              /* which form a weight type multiplies with */
 
 /* y[n*ldy + r] = sum_k w[r][k] x[n][k] for r < R, n < a->N. w: R rows of row_bytes each,
- * contiguous, not aligned. scratch: mul_scratch(type, K) bytes, 64-byte aligned, this
- * thread's own. Calls of any R and N give each element the same bits. */
+ * contiguous, not aligned. scratch: mul_scratch(type, K) bytes (MUL_FLOAT_SCRATCH for the
+ * float types), 64-byte aligned, this thread's own. Calls of any R and N give each element the same bits. */
 typedef void mul_fn(float *y, size_t ldy, const void *w, size_t row_bytes, int R,
                     const act *a, void *scratch);
 
@@ -45,7 +50,7 @@ typedef void attn_fn(float *m, float *l, float *acc, const float *q, int R, int 
 
 typedef struct {
     mul_fn *mul[KERN_MAX_TYPE];          /* by dtype; NULL: not a type */
-    /* bytes of scratch that mul of this type wants for rows of K */
+    /* bytes of scratch that mul of this quantised type wants for rows of K */
     size_t (*mul_scratch)(int type, int K);
     /* q, d, s16 of one row of K values (K a multiple of 32) */
     void (*quant_q8)(int8_t *q, float *d, int16_t *s16, const float *x, int K);

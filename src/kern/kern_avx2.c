@@ -1,12 +1,15 @@
-/* kern_avx2.c - compiled with this level's flags; see the Makefile. Only static functions
- * and kern_init_avx2 may come out of it. */
+/* kern_avx2.c - the float kernels, compiled with this level's flags; see the Makefile. Only
+ * static functions and kern_init_avx2 may come out of it. */
 #if defined(__x86_64__)
-#include "kern/kern.h"
+#define KERN(name) name##_avx2
+#include "kern/vec_avx2.h"
+#include "kern/kern_body.h"
 
-void kern_init_avx2_q(kern *k);
+void kern_init_avx2_q(kern *k);              /* kern_avx2_q.c: the quantised products */
 void kern_init_avx2(kern *k);
 void kern_init_avx2(kern *k)
 {
+    KERN(fill)(k);
     kern_init_avx2_q(k);
 }
 #endif

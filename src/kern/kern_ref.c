@@ -15,9 +15,23 @@ static float tree16(float P[16])
     return P[0];
 }
 
-static float from_f32(const void *p, size_t i) { return ((const float *)p)[i]; }
-static float from_f16(const void *p, size_t i) { return f16_to_f32(((const uint16_t *)p)[i]); }
-static float from_bf16(const void *p, size_t i) { return bf16_to_f32(((const uint16_t *)p)[i]); }
+/* Element i of an array that may lie anywhere. */
+static uint16_t u16_at(const void *p, size_t i)
+{
+    uint16_t u;
+    memcpy(&u, (const char *)p + i * sizeof u, sizeof u);
+    return u;
+}
+
+static float from_f32(const void *p, size_t i)
+{
+    float f;
+    memcpy(&f, (const char *)p + i * sizeof f, sizeof f);
+    return f;
+}
+
+static float from_f16(const void *p, size_t i) { return f16_to_f32(u16_at(p, i)); }
+static float from_bf16(const void *p, size_t i) { return bf16_to_f32(u16_at(p, i)); }
 typedef float get_fn(const void *p, size_t i);
 
 /* A tail that does not fill sixteen lanes counts as zeros. */
@@ -53,12 +67,12 @@ static void mul_f16(float *y, size_t ldy, const void *w, size_t row_bytes, int R
 }
 
 /* The odd product of a pair goes first, as VDPBF16PS has it. */
-static float dot_bf16(const uint16_t *w, const uint16_t *x, int K)
+static float dot_bf16(const void *w, const uint16_t *x, int K)
 {
     float P[16] = { 0 };
     for (int k = 0; k < (K + 31) / 32 * 32; k += 2)
         for (int o = 1; o >= 0; o--) {
-            float a = k + o < K ? bf16_to_f32(w[k + o]) : 0;
+            float a = k + o < K ? from_bf16(w, (size_t)(k + o)) : 0;
             float b = k + o < K ? bf16_to_f32(x[k + o]) : 0;
             P[k % 32 / 2] = fmaf(a, b, P[k % 32 / 2]);
         }
@@ -73,8 +87,7 @@ static void mul_bf16(float *y, size_t ldy, const void *w, size_t row_bytes, int 
     for (int n = 0; n < a->N; n++)
         for (int r = 0; r < R; r++)
             y[(size_t)n * ldy + (size_t)r] =
-                dot_bf16((const uint16_t *)((const char *)w + (size_t)r * row_bytes),
-                         a->bf + (size_t)n * ldx, a->K);
+                dot_bf16((const char *)w + (size_t)r * row_bytes, a->bf + (size_t)n * ldx, a->K);
 }
 
 static void to_bf16(uint16_t *y, const float *x, int64_t n)

@@ -1,0 +1,165 @@
+/* attn_body.h - one tile of attention for one type of cache, for one level. Included once a type
+ * by kern_body.h, which has defined:
+ *
+ *     ATT(name)                names of this type
+ *     KT                       elements of the cache
+ *     K_LOAD(p), K_LOAD_N(p, n)
+ *
+ * ATT_R query rows go together. Scores have positions in lanes, outputs have d in lanes; each
+ * element is a chain of its own, so neither changes any order. */
+
+/* s (R,64) = q (R,hs) times k (hs,64) */
+static inline __attribute__((always_inline)) void ATT(scores)(int R, float *s, const float *q,
+                                                              int hs, const KT *k)
+{
+    vf acc[ATT_R * 4];
+#pragma GCC unroll 32
+    for (int i = 0; i < R * 4; i++) acc[i] = v_set(0);
+    for (int d = 0; d < hs; d++, k += ATTN_TILE) {
+        vf kk[4];
+#pragma GCC unroll 4
+        for (int i = 0; i < 4; i++) kk[i] = K_LOAD(k + 16 * i);
+#pragma GCC unroll 8
+        for (int r = 0; r < R; r++) {
+            vf b = v_set(q[r * hs + d]);
+#pragma GCC unroll 4
+            for (int i = 0; i < 4; i++) acc[r * 4 + i] = v_fma(b, kk[i], acc[r * 4 + i]);
+        }
+    }
+#pragma GCC unroll 32
+    for (int i = 0; i < R * 4; i++) v_store(s + 16 * i, acc[i]);
+}
+
+/* Scores of one row to p, in place; *m and *l move on; returns what older sums shrink by. */
+static inline float ATT(soften)(float *s, float *m, float *l, int lo, int hi)
+{
+    vf a[4], top = v_set(*m), none = v_set(-INFINITY);
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+        a[i] = v_load(s + 16 * i);
+        top = v_max(v_inside(a[i], none, 16 * i, lo, hi), top);
+    }
+    float new = v_max_all(top);
+    vf t = v_set(-new);
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+        a[i] = v_inside(v_exp(v_add(a[i], t)), v_set(0), 16 * i, lo, hi);
+        v_store(s + 16 * i, a[i]);
+    }
+    float c = fexp(*m - new), old = *l * c;
+    *l = old + v_tree(v_add(v_add(v_add(a[0], a[1]), a[2]), a[3]));
+    *m = new;
+    return c;
+}
+
+/* acc[r][0..16*W) = acc * c[r], then p[r][j] v[j] for j0 <= j < j1. tail: W is 1 and only
+ * `tail` elements are there. */
+static inline __attribute__((always_inline)) void ATT(weigh)(int R, int W, int tail, float *acc,
+                                                             const float *c, const float *p,
+                                                             const KT *v, int hs, int j0, int j1)
+{
+    vf a[ATT_R * 4];
+#pragma GCC unroll 8
+    for (int r = 0; r < R; r++)
+#pragma GCC unroll 4
+        for (int i = 0; i < W; i++) {
+            const float *at = acc + r * hs + 16 * i;
+            a[r * W + i] = v_mul(tail ? v_load_n(at, tail) : v_load(at), v_set(c[r]));
+        }
+    v += (size_t)j0 * (size_t)hs;
+    for (int j = j0; j < j1; j++, v += hs) {
+        vf vv[4];
+#pragma GCC unroll 4
+        for (int i = 0; i < W; i++) vv[i] = tail ? K_LOAD_N(v, tail) : K_LOAD(v + 16 * i);
+#pragma GCC unroll 8
+        for (int r = 0; r < R; r++) {
+            vf b = v_set(p[r * ATTN_TILE + j]);
+#pragma GCC unroll 4
+            for (int i = 0; i < W; i++) a[r * W + i] = v_fma(b, vv[i], a[r * W + i]);
+        }
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < R; r++)
+#pragma GCC unroll 4
+        for (int i = 0; i < W; i++) {
+            float *at = acc + r * hs + 16 * i;
+            if (tail) v_store_n(at, a[r * W + i], tail);
+            else v_store(at, a[r * W + i]);
+        }
+}
+
+static inline __attribute__((always_inline)) void ATT(weigh_all)(int R, float *acc, const float *c,
+                                                                 const float *p, const KT *v,
+                                                                 int hs, int j0, int j1)
+{
+    int d = 0;
+    for (; d + 64 <= hs; d += 64) ATT(weigh)(R, 4, 0, acc + d, c, p, v + d, hs, j0, j1);
+    for (; d + 16 <= hs; d += 16) ATT(weigh)(R, 1, 0, acc + d, c, p, v + d, hs, j0, j1);
+    if (d < hs) ATT(weigh)(R, 1, hs - d, acc + d, c, p, v + d, hs, j0, j1);
+}
+
+static __attribute__((noinline)) void ATT(scores_of)(int R, float *s, const float *q, int hs,
+                                                     const KT *k)
+{
+    switch (R) {
+#define CASE(r) case r: if ((r) <= ATT_R) ATT(scores)(r, s, q, hs, k); break;
+    CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6)
+#undef CASE
+    }
+}
+
+static __attribute__((noinline)) void ATT(weigh_of)(int R, float *acc, const float *c,
+                                                    const float *p, const KT *v, int hs, int j0,
+                                                    int j1)
+{
+    switch (R) {
+#define CASE(r) case r: if ((r) <= ATT_R) ATT(weigh_all)(r, acc, c, p, v, hs, j0, j1); break;
+    CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6)
+#undef CASE
+    }
+}
+
+/* Up to ATT_R rows. What all of them see goes together; what only some see before and after
+ * it, row by row: a position that a row does not see must not touch its sums at all. */
+static void ATT(rows)(int R, float *m, float *l, float *acc, const float *q, int hs, const KT *k,
+                      const KT *v, const int *lo, const int *hi, float *p)
+{
+    float c[ATT_R];
+    int from = 0, to = ATTN_TILE;
+    ATT(scores_of)(R, p, q, hs, k);
+    for (int r = 0; r < R; r++) {
+        if (lo[r] < hi[r]) c[r] = ATT(soften)(p + r * ATTN_TILE, m + r, l + r, lo[r], hi[r]);
+        if (lo[r] > from) from = lo[r];
+        if (hi[r] < to) to = hi[r];
+    }
+    if (from >= to) {
+        for (int r = 0; r < R; r++)
+            if (lo[r] < hi[r])
+                ATT(weigh_of)(1, acc + r * hs, c + r, p + r * ATTN_TILE, v, hs, lo[r], hi[r]);
+        return;
+    }
+    for (int r = 0; r < R; r++) {
+        if (lo[r] == from) continue;
+        ATT(weigh_of)(1, acc + r * hs, c + r, p + r * ATTN_TILE, v, hs, lo[r], from);
+        c[r] = 1;
+    }
+    ATT(weigh_of)(R, acc, c, p, v, hs, from, to);
+    for (int r = 0; r < R; r++) {
+        if (hi[r] == to) continue;
+        c[r] = 1;
+        ATT(weigh_of)(1, acc + r * hs, c + r, p + r * ATTN_TILE, v, hs, to, hi[r]);
+    }
+}
+
+static void ATT(attn)(float *m, float *l, float *acc, const float *q, int R, int hs, const void *k,
+                      const void *v, const int *lo, const int *hi, float *p)
+{
+    for (int r = 0; r < R; r += ATT_R)
+        ATT(rows)(least(R - r, ATT_R), m + r, l + r, acc + r * hs, q + r * hs, hs, k, v, lo + r,
+                  hi + r, p + r * ATTN_TILE);
+}
+
+#undef ATT
+#undef KT
+#undef K_LOAD
+#undef K_LOAD_N

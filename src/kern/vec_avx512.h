@@ -1,0 +1,140 @@
+/* vec_avx512.h - sixteen floats in a register. Every vec_*.h gives kern_body.h these names. */
+#include <immintrin.h>
+#include <stdint.h>
+
+/* Tiles: MUL_R weight rows by MUL_C input rows of a product; ATT_R query rows. */
+enum { MUL_R = 4, MUL_C = 6, ATT_R = 6 };
+
+typedef __m512 vf;                      /* sixteen f32 */
+typedef __m512i vh;                     /* thirty-two bf16 */
+
+static inline __mmask16 mask_of(int n)       { return (__mmask16)((1u << n) - 1); }
+static inline vf v_set(float a)              { return _mm512_set1_ps(a); }
+static inline vf v_load(const float *p)      { return _mm512_loadu_ps(p); }
+static inline void v_store(float *p, vf a)   { _mm512_storeu_ps(p, a); }
+/* the first n < 16, zeros after */
+static inline vf v_load_n(const float *p, int n) { return _mm512_maskz_loadu_ps(mask_of(n), p); }
+static inline void v_store_n(float *p, vf a, int n) { _mm512_mask_storeu_ps(p, mask_of(n), a); }
+static inline vf v_f16(__m256i h)            { return _mm512_cvtph_ps(h); }
+static inline vf v_bf16(__m256i h)
+{
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16));
+}
+static inline vf v_load_f16(const uint16_t *p)
+{
+    return v_f16(_mm256_loadu_si256((const __m256i *)p));
+}
+static inline vf v_load_f16_n(const uint16_t *p, int n)
+{
+    return v_f16(_mm256_maskz_loadu_epi16(mask_of(n), p));
+}
+static inline vf v_load_bf16(const uint16_t *p)
+{
+    return v_bf16(_mm256_loadu_si256((const __m256i *)p));
+}
+static inline vf v_load_bf16_n(const uint16_t *p, int n)
+{
+    return v_bf16(_mm256_maskz_loadu_epi16(mask_of(n), p));
+}
+static inline vf v_mul(vf a, vf b)           { return _mm512_mul_ps(a, b); }
+static inline vf v_add(vf a, vf b)           { return _mm512_add_ps(a, b); }
+static inline vf v_div(vf a, vf b)           { return _mm512_div_ps(a, b); }
+static inline vf v_fma(vf a, vf b, vf c)     { return _mm512_fmadd_ps(a, b, c); }
+static inline vf v_max(vf a, vf b)           { return _mm512_max_ps(a, b); }   /* b if NaN */
+static inline vf v_min(vf a, vf b)           { return _mm512_min_ps(a, b); }   /* b if NaN */
+static inline vf v_neg(vf a)
+{
+    return _mm512_xor_ps(a, _mm512_set1_ps(-0.0f));
+}
+static inline vf v_round(vf a)
+{
+    return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+/* 2^n for whole n in -126 .. 127 */
+static inline vf v_exp2i(vf n)
+{
+    __m512i i = _mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(i, 23));
+}
+/* a where x >= lim or x is NaN, else 0 */
+static inline vf v_zero_below(vf a, vf x, float lim)
+{
+    return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, v_set(lim), _CMP_NLT_UQ), a);
+}
+/* a in lanes i with lo <= at + i < hi, else b */
+static inline vf v_inside(vf a, vf b, int at, int lo, int hi)
+{
+    lo = lo < at ? 0 : lo - at < 16 ? lo - at : 16;
+    hi = hi < at ? 0 : hi - at < 16 ? hi - at : 16;
+    uint32_t m = ((1u << hi) - 1) & ~((1u << lo) - 1);
+    return _mm512_mask_mov_ps(b, (__mmask16)m, a);
+}
+static inline int v_eq_first(vf a, float b)     /* lowest lane that equals b; -1: none */
+{
+    unsigned m = _mm512_cmp_ps_mask(a, v_set(b), _CMP_EQ_OQ);
+    return m ? __builtin_ctz(m) : -1;
+}
+static inline float v_max_all(vf a)          { return _mm512_reduce_max_ps(a); }
+
+static inline vh h_load(const uint16_t *p)   { return _mm512_loadu_si512(p); }
+static inline vh h_load_n(const uint16_t *p, int n)
+{
+    return _mm512_maskz_loadu_epi16((__mmask32)((1ull << n) - 1), p);
+}
+static inline vf h_dot(vh a, vh b, vf c)
+{
+    return _mm512_dpbf16_ps(c, (__m512bh)a, (__m512bh)b);
+}
+
+/* The sixteen as bf16 bits, to nearest even; a NaN stays one (VCVTNEPS2BF16 would flush
+ * subnormals). */
+static inline __m256i v_to_bf16(vf a)
+{
+    __m512i u = _mm512_castps_si512(a), top = _mm512_srli_epi32(u, 16);
+    __m512i odd = _mm512_and_si512(top, _mm512_set1_epi32(1));
+    __m512i r = _mm512_add_epi32(_mm512_add_epi32(u, _mm512_set1_epi32(0x7fff)), odd);
+    r = _mm512_mask_or_epi32(_mm512_srli_epi32(r, 16), _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q),
+                             top, _mm512_set1_epi32(0x40));
+    return _mm512_cvtepi32_epi16(r);
+}
+static inline __m256i v_to_f16(vf a)
+{
+    __m256i h = _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    __mmask16 nan = _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q);
+    __m256i sign = _mm256_and_si256(h, _mm256_set1_epi16((short)0x8000));
+    return _mm256_mask_blend_epi16(nan, h, _mm256_or_si256(sign, _mm256_set1_epi16(0x7e00)));
+}
+
+/* tree16 of one register. */
+static inline float v_tree(vf a)
+{
+    __m256 b = _mm256_add_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps(a, 1));
+    __m128 c = _mm_add_ps(_mm256_castps256_ps128(b), _mm256_extractf128_ps(b, 1));
+    c = _mm_add_ps(c, _mm_movehl_ps(c, c));
+    return _mm_cvtss_f32(_mm_add_ss(c, _mm_shuffle_ps(c, c, 1)));
+}
+
+/* The first two steps of tree16 for four registers at once: four lanes left of each. */
+static inline vf tree_half(vf a, vf b, vf c, vf d)
+{
+    vf ab = v_add(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xee));
+    vf cd = v_add(_mm512_shuffle_f32x4(c, d, 0x44), _mm512_shuffle_f32x4(c, d, 0xee));
+    return v_add(_mm512_shuffle_f32x4(ab, cd, 0x88), _mm512_shuffle_f32x4(ab, cd, 0xdd));
+}
+
+/* tree16 of a MUL_R x 4 tile: y[c*ldy + r] from a[r*ld + c]. */
+static inline void v_tree_4x4(float *y, size_t ldy, const vf *a, int ld)
+{
+    vf r[4];
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++)
+        r[i] = tree_half(a[i * ld], a[i * ld + 1], a[i * ld + 2], a[i * ld + 3]);
+    vf u = v_add(_mm512_shuffle_ps(r[0], r[1], 0x44), _mm512_shuffle_ps(r[0], r[1], 0xee));
+    vf v = v_add(_mm512_shuffle_ps(r[2], r[3], 0x44), _mm512_shuffle_ps(r[2], r[3], 0xee));
+    vf z = v_add(_mm512_shuffle_ps(u, v, 0x88), _mm512_shuffle_ps(u, v, 0xdd));
+    _mm_storeu_ps(y, _mm512_castps512_ps128(z));
+    _mm_storeu_ps(y + ldy, _mm512_extractf32x4_ps(z, 1));
+    _mm_storeu_ps(y + 2 * ldy, _mm512_extractf32x4_ps(z, 2));
+    _mm_storeu_ps(y + 3 * ldy, _mm512_extractf32x4_ps(z, 3));
+}
+#define V_TREE_4X4 1
