@@ -6,6 +6,9 @@
 #include <string.h>
 
 const command *const cmd_table[] = {
+    &cmd_get,
+    &cmd_list,
+    &cmd_rm,
     &cmd_bench,
     &cmd_logits,
     &cmd_synth,

@@ -60,7 +60,10 @@ int cmd_json(const command *c, json_t *o);
 int cmd_done(const command *c);
 
 extern const command cmd_bench;
-extern const command cmd_synth;
+extern const command cmd_get;
 extern const command cmd_help;
+extern const command cmd_list;
 extern const command cmd_logits;
+extern const command cmd_rm;
+extern const command cmd_synth;
 #endif

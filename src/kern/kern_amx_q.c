@@ -1,4 +1,4 @@
-/* kern_amx_q.c - the quantised products of this level: none yet, the level below serves. */
+/* kern_amx_q.c - quantised products of level amx: none yet, those of the level below serve. */
 #include "kern/kern.h"
 
 void kern_init_amx_q(kern *k);

@@ -1,8 +1,263 @@
-/* kern_avx512_q.c - the quantised products of this level: none yet, the level below serves. */
-#include "kern/kern.h"
+/* kern_avx512_q.c - quantised products with VPDPBUSD: sixteen weight rows in the lanes, one
+ * broadcast dword of input a step, so that a lane's float chain is the one of docs/numerics.md.
+ * Few columns: from the file's blocks straight through registers. Many: panels unpacked into
+ * scratch once a call. Compiled with this level's flags; only kern_init_avx512_q comes out. */
+#if defined(__x86_64__)
+#include <stdbool.h>
+#include <string.h>
+#include "kern/mulq512_body.h"
+
+enum { DIRECT_MAX = 8, PANEL_K = 2048, PANEL_ROWS = 64, TILE_N = 6 };
+
+/* ---- few columns ------------------------------------------------------------------------ */
+
+/* nc columns col[] of `a`, of which the first `live` are wanted; sums: sums_room(K) a column, as
+ * group_sums left them.
+ * While a group of sixteen rows is worked on, the next one comes into the cache in the order it
+ * lies in memory: sixteen streams at once get a quarter of the bandwidth of one. */
+TAKE_INLINE void direct(float *y, size_t ldy, const uint8_t *w, size_t s, int R, const act *a,
+                        const int *col, const char *sums, take_fn *take, int elems, int bytes,
+                        int group, int mins, int live, int nc)
+{
+    int K = a->K, per = 32 / group;
+    size_t room = 4 * sums_room(K);
+    const uint8_t *end = w + (size_t)R * s;
+    for (int r0 = 0; r0 < R; r0 += ROWS) {
+        int at = r0 < R - ROWS ? r0 : R - ROWS;      /* the last group may overlap: same bits */
+        const uint8_t *p = w + (size_t)at * s, *ahead = p + ROWS * s;
+        __m512 acc[8];
+        for (int c = 0; c < nc; c++) acc[c] = _mm512_setzero_ps();
+        for (int b = 0; b < K / elems; b++, p += bytes) {
+            __m512i t[TAKE_T], v[8];
+            __m512 wg[MAX_GROUPS], mg[MAX_GROUPS];
+            for (int j = 0; j < elems / 32; j++) {
+                const uint8_t *stop = ahead + ROWS * bytes * 32 / elems;
+                for (const uint8_t *f = ahead; f < stop && f < end; f += 64)
+                    _mm_prefetch((const char *)f, _MM_HINT_T1);
+                ahead = stop;
+                take(p, s, j, t, v, wg, mg);
+                size_t k = (size_t)b * (size_t)elems + 32 * (size_t)j;
+                for (int g = 0; g < per; g++)
+                    for (int c = 0; c < nc; c++) {
+                        const int8_t *q = a->q + (size_t)col[c] * (size_t)K + k;
+                        const char *sum = sums + (size_t)c * room + 4 * (k / (size_t)group);
+                        __m512i S = mins ? _mm512_setzero_si512()
+                                         : _mm512_set1_epi32(((const int32_t *)sum)[g]);
+                        for (int i = g * 8 / per; i < (g + 1) * 8 / per; i++)
+                            S = _mm512_dpbusd_epi32(S, v[i], four_bytes(q + 4 * i));
+                        __m512 d = _mm512_set1_ps(a->d[(size_t)col[c] * (size_t)(K / QBLOCK) +
+                                                       k / QBLOCK]);
+                        acc[c] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(S),
+                                                 _mm512_mul_ps(wg[per * j + g], d), acc[c]);
+                        if (mins)
+                            acc[c] = _mm512_fmadd_ps(mg[per * j + g],
+                                                     _mm512_set1_ps(((const float *)sum)[g]),
+                                                     acc[c]);
+                    }
+            }
+        }
+        for (int c = 0; c < nc; c++)
+            if (c < live) _mm512_storeu_ps(y + (size_t)c * ldy + at, acc[c]);
+    }
+}
+
+typedef void direct_fn(float *y, size_t ldy, const uint8_t *w, size_t s, int R, const act *a,
+                       const int *col, const char *sums, int live, int nc);
+typedef void pack_fn(char *to, const uint8_t *p, size_t s, int n);
+typedef struct { int elems, bytes, group, mins, off; direct_fn *direct; pack_fn *pack; } qtype;
+
+static const int direct_sizes[] = { 1, 2, 3, 4, 6, 8 };
+
+/* All columns, DIRECT_MAX a pass. Fewer than sixteen rows are copied to scratch, zero-filled. */
+static void mul_few(float *y, size_t ldy, const uint8_t *w, size_t s, int R, const act *a,
+                    char *scratch, const qtype *t)
+{
+    char *sums = scratch;
+    size_t room = 4 * sums_room(a->K);
+    float narrow[DIRECT_MAX * ROWS];
+    if (R < ROWS) {
+        uint8_t *rows = (uint8_t *)sums + DIRECT_MAX * room;
+        memcpy(rows, w, (size_t)R * s);
+        memset(rows + (size_t)R * s, 0, (size_t)(ROWS - R) * s);
+        w = rows;
+    }
+    for (int n = 0; n < a->N; n += DIRECT_MAX) {
+        int left = a->N - n < DIRECT_MAX ? a->N - n : DIRECT_MAX, z = 0;
+        while (direct_sizes[z] < left) z++;
+        int nc = direct_sizes[z], col[DIRECT_MAX];
+        for (int c = 0; c < nc; c++) {
+            col[c] = n + (c < left ? c : left - 1);
+            group_sums(sums + (size_t)c * room, a, col[c], 0, a->K / t->group, t->group, t->off);
+        }
+        if (R >= ROWS) {
+            t->direct(y + (size_t)n * ldy, ldy, w, s, R, a, col, sums, left, nc);
+            continue;
+        }
+        t->direct(narrow, ROWS, w, s, ROWS, a, col, sums, left, nc);
+        for (int c = 0; c < left; c++)
+            memcpy(y + (size_t)(n + c) * ldy, narrow + c * ROWS, 4 * (size_t)R);
+    }
+}
+
+/* ---- many columns ----------------------------------------------------------------------- */
+
+/* Inputs of a tile: nc rows q, K apart; d, K/32 apart; sums, PANEL_K/16 words apart. */
+typedef struct { const int8_t *q; const float *d; const char *sums; size_t K; } tile_in;
+enum { SUM_STRIDE = 4 * PANEL_K / 16 };
+
+/* y[c] of two groups of sixteen rows (mr 2; y1 unused for 1) over n cells of panels p0, p1. */
+TAKE_INLINE void tile(float *y0, float *y1, size_t ldy, bool first, const char *p0,
+                      const char *p1, int n, const tile_in *in, int group, int mins, int mr,
+                      int nc)
+{
+    int per = 32 / group;
+    size_t cell = cell_bytes(group, mins);
+    __m512 acc[2][TILE_N];
+    for (int c = 0; c < nc; c++)
+        for (int r = 0; r < mr; r++)
+            acc[r][c] = first ? _mm512_setzero_ps()
+                              : _mm512_loadu_ps((r ? y1 : y0) + (size_t)c * ldy);
+    for (int b = 0; b < n; b++, p0 += cell, p1 += cell)
+        for (int g = 0; g < per; g++) {
+            __m512i S[2][TILE_N];
+            const char *sum = in->sums + 4 * (b * per + g);
+            for (int c = 0; c < nc; c++)
+                for (int r = 0; r < mr; r++)
+                    S[r][c] = mins ? _mm512_setzero_si512()
+                                   : _mm512_set1_epi32(*(const int32_t *)(sum + c * SUM_STRIDE));
+            for (int i = g * 8 / per; i < (g + 1) * 8 / per; i++) {
+                __m512i v0 = _mm512_load_si512(p0 + 64 * i), v1 = _mm512_setzero_si512();
+                if (mr > 1) v1 = _mm512_load_si512(p1 + 64 * i);
+                for (int c = 0; c < nc; c++) {
+                    __m512i q = four_bytes(in->q + (size_t)c * in->K + 32 * b + 4 * i);
+                    S[0][c] = _mm512_dpbusd_epi32(S[0][c], v0, q);
+                    if (mr > 1) S[1][c] = _mm512_dpbusd_epi32(S[1][c], v1, q);
+                }
+            }
+            for (int r = 0; r < mr; r++) {
+                const char *p = r ? p1 : p0;
+                __m512 w = _mm512_load_ps(p + 512 + 64 * g);
+                for (int c = 0; c < nc; c++) {
+                    __m512 d = _mm512_set1_ps(in->d[(size_t)c * (in->K / QBLOCK) + (size_t)b]);
+                    acc[r][c] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(S[r][c]),
+                                                _mm512_mul_ps(w, d), acc[r][c]);
+                    if (mins) {
+                        float dA = *(const float *)(sum + c * SUM_STRIDE);
+                        acc[r][c] = _mm512_fmadd_ps(_mm512_load_ps(p + 512 + 64 * (per + g)),
+                                                    _mm512_set1_ps(dA), acc[r][c]);
+                    }
+                }
+            }
+        }
+    for (int c = 0; c < nc; c++)
+        for (int r = 0; r < mr; r++)
+            _mm512_storeu_ps((r ? y1 : y0) + (size_t)c * ldy, acc[r][c]);
+}
+
+typedef void tile_fn(float *y0, float *y1, size_t ldy, bool first, const char *p0,
+                     const char *p1, int n, const tile_in *in);
+
+#define TILE(G, M, MR, NC) static void tile_##G##_##M##_##MR##_##NC(float *y0, float *y1, size_t ldy, bool first,     const char *p0, const char *p1, int n, const tile_in *in) { tile(y0, y1, ldy, first, p0, p1, n, in, G, M, MR, NC); }
+#define TILES_NC(G, M, MR) TILE(G, M, MR, 1) TILE(G, M, MR, 2) TILE(G, M, MR, 3)     TILE(G, M, MR, 4) TILE(G, M, MR, 5) TILE(G, M, MR, 6)
+#define TILES(G, M) TILES_NC(G, M, 1) TILES_NC(G, M, 2)
+TILES(32, 0) TILES(32, 1) TILES(16, 0) TILES(16, 1)
+#define ROW(G, M, MR) { tile_##G##_##M##_##MR##_1, tile_##G##_##M##_##MR##_2,     tile_##G##_##M##_##MR##_3, tile_##G##_##M##_##MR##_4, tile_##G##_##M##_##MR##_5,     tile_##G##_##M##_##MR##_6 }
+static tile_fn *const tiles[2][2][2][TILE_N] = {     /* [group 16][mins][rows / 16 - 1][nc - 1] */
+    { { ROW(32, 0, 1), ROW(32, 0, 2) }, { ROW(32, 1, 1), ROW(32, 1, 2) } },
+    { { ROW(16, 0, 1), ROW(16, 0, 2) }, { ROW(16, 1, 1), ROW(16, 1, 2) } },
+};
+
+/* One panel of PANEL_ROWS rows and PANEL_K weights at a time; columns outside, rows inside, so
+ * that a tile's inputs stay in the first cache and the panel streams from the second. */
+static void mul_many(float *y, size_t ldy, const uint8_t *w, size_t s, int R, const act *a,
+                     char *scratch, const qtype *t)
+{
+    size_t cell = cell_bytes(t->group, t->mins), group_bytes = PANEL_K / 32 * cell;
+    char *sums = scratch + PANEL_ROWS / ROWS * group_bytes;
+    for (int r0 = 0; r0 < R; r0 += PANEL_ROWS)
+        for (int k0 = 0; k0 < a->K; k0 += PANEL_K) {
+            int n_k = a->K - k0 < PANEL_K ? a->K - k0 : PANEL_K, at[PANEL_ROWS / ROWS], ng = 0;
+            for (int r = r0; r < R && r < r0 + PANEL_ROWS; r += ROWS, ng++) {
+                at[ng] = r < R - ROWS ? r : R - ROWS;
+                t->pack(scratch + (size_t)ng * group_bytes,
+                        w + (size_t)at[ng] * s + (size_t)(k0 / t->elems * t->bytes), s, n_k);
+            }
+            for (int n = 0; n < a->N; n += TILE_N) {
+                int nc = a->N - n < TILE_N ? a->N - n : TILE_N;
+                size_t at_q = (size_t)n * (size_t)a->K + (size_t)k0;
+                tile_in in = { a->q + at_q, a->d + at_q / QBLOCK, sums, (size_t)a->K };
+                for (int c = 0; c < nc; c++)
+                    group_sums(sums + c * SUM_STRIDE, a, n + c, k0 / t->group, n_k / t->group,
+                               t->group, t->off);
+                for (int g = 0; g < ng; g += 2) {
+                    int mr = ng - g < 2 ? 1 : 2;
+                    float *yn = y + (size_t)n * ldy;
+                    const char *p = scratch + (size_t)g * group_bytes;
+                    tiles[t->group == 16][t->mins][mr - 1][nc - 1](
+                        yn + at[g], yn + at[g + mr - 1], ldy, k0 == 0, p,
+                        p + (size_t)(mr - 1) * group_bytes, n_k / 32, &in);
+                }
+            }
+        }
+}
+
+#define TYPE(T, ELEMS, G, MINS) static void direct_##T(float *y, size_t ldy, const uint8_t *w, size_t s, int R, const act *a,                        const int *col, const char *sums, int live, int nc) {     enum { B = sizeof(block_##T) };     switch (nc) {     case 1: direct(y, ldy, w, s, R, a, col, sums, take_##T, ELEMS, B, G, MINS, live, 1); break;     case 2: direct(y, ldy, w, s, R, a, col, sums, take_##T, ELEMS, B, G, MINS, live, 2); break;     case 3: direct(y, ldy, w, s, R, a, col, sums, take_##T, ELEMS, B, G, MINS, live, 3); break;     case 4: direct(y, ldy, w, s, R, a, col, sums, take_##T, ELEMS, B, G, MINS, live, 4); break;     case 6: direct(y, ldy, w, s, R, a, col, sums, take_##T, ELEMS, B, G, MINS, live, 6); break;     case 8: direct(y, ldy, w, s, R, a, col, sums, take_##T, ELEMS, B, G, MINS, live, 8); break;     } } static void pack_##T(char *to, const uint8_t *p, size_t s, int n) {     pack_rows(to, p, s, n, take_##T, ELEMS, sizeof(block_##T), G, MINS, 0); } static const qtype type_##T = { ELEMS, sizeof(block_##T), G, MINS, OFF_##T, direct_##T,                                 pack_##T }; static void mul_##T(float *y, size_t ldy, const void *w, size_t row_bytes, int R, const act *a,                     void *scratch) {     if (R < ROWS || a->N <= DIRECT_MAX) mul_few(y, ldy, w, row_bytes, R, a, scratch, &type_##T);     else mul_many(y, ldy, w, row_bytes, R, a, scratch, &type_##T); }
+TYPE(q4_0, 32, 32, 0)
+TYPE(q4_1, 32, 32, 1)
+TYPE(q5_0, 32, 32, 0)
+TYPE(q5_1, 32, 32, 1)
+TYPE(q8_0, 32, 32, 0)
+TYPE(q2_k, 256, 16, 1)
+TYPE(q3_k, 256, 16, 0)
+TYPE(q4_k, 256, 32, 1)
+TYPE(q5_k, 256, 32, 1)
+TYPE(q6_k, 256, 16, 0)
+
+static size_t mul_scratch(int type, int K)
+{
+    if (act_kind(type) != ACT_Q8) return 0;
+    size_t few = DIRECT_MAX * 4 * sums_room(K) + ROWS * type_row_bytes(type, K);
+    size_t many = PANEL_ROWS / ROWS * (PANEL_K / 32) * cell_bytes(16, 1) + TILE_N * SUM_STRIDE;
+    return few > many ? few : many;
+}
+
+static void quant_q8(int8_t *q, float *d, int16_t *s16, const float *x, int K)
+{
+    const __m512i mag = _mm512_set1_epi32(0x7fffffff);
+    const __m512 lo = _mm512_set1_ps(-127), hi = _mm512_set1_ps(127);
+    for (int b = 0; b < K / QBLOCK; b++, x += QBLOCK, q += QBLOCK) {
+        __m512 x0 = _mm512_loadu_ps(x), x1 = _mm512_loadu_ps(x + 16);
+        __m512i m0 = _mm512_and_si512(_mm512_castps_si512(x0), mag);
+        __m512i m1 = _mm512_and_si512(_mm512_castps_si512(x1), mag);
+        uint32_t top = _mm512_reduce_max_epu32(_mm512_max_epu32(m0, m1));
+        float amax;
+        memcpy(&amax, &top, 4);
+        d[b] = amax / 127;
+        __m512 inv = _mm512_set1_ps(amax > 0 ? 127 / amax : 0);
+        x0 = _mm512_mul_ps(x0, inv), x1 = _mm512_mul_ps(x1, inv);
+        __mmask16 k0 = _mm512_cmp_ps_mask(x0, x0, _CMP_ORD_Q);       /* NaN becomes 0 */
+        __mmask16 k1 = _mm512_cmp_ps_mask(x1, x1, _CMP_ORD_Q);
+        __m512i i0 = _mm512_maskz_cvtps_epi32(k0, _mm512_min_ps(_mm512_max_ps(x0, lo), hi));
+        __m512i i1 = _mm512_maskz_cvtps_epi32(k1, _mm512_min_ps(_mm512_max_ps(x1, lo), hi));
+        _mm_storeu_si128((void *)q, _mm512_cvtepi32_epi8(i0));
+        _mm_storeu_si128((void *)(q + 16), _mm512_cvtepi32_epi8(i1));
+        s16[2*b] = (int16_t)_mm512_reduce_add_epi32(i0);
+        s16[2*b + 1] = (int16_t)_mm512_reduce_add_epi32(i1);
+    }
+}
 
 void kern_init_avx512_q(kern *k);
 void kern_init_avx512_q(kern *k)
 {
-    (void)k;
+    k->mul[DT_Q4_0] = mul_q4_0, k->mul[DT_Q4_1] = mul_q4_1;
+    k->mul[DT_Q5_0] = mul_q5_0, k->mul[DT_Q5_1] = mul_q5_1;
+    k->mul[DT_Q8_0] = mul_q8_0;
+    k->mul[DT_Q2_K] = mul_q2_k, k->mul[DT_Q3_K] = mul_q3_k;
+    k->mul[DT_Q4_K] = mul_q4_k, k->mul[DT_Q5_K] = mul_q5_k;
+    k->mul[DT_Q6_K] = mul_q6_k;
+    k->quant_q8 = quant_q8;
+    k->mul_scratch = mul_scratch;
 }
+#else
+typedef int kern_not_here;
+#endif

@@ -1,6 +1,6 @@
 #!/bin/sh
 # bare.sh - both README commands in a fresh minimal Debian 12, timed, then both again.
-# usage: sudo tests/bare/bare.sh [FOLDER]      FOLDER (default: a new one under /var/tmp) keeps the root
+# usage: sudo tests/bare/bare.sh [FOLDER]      FOLDER (default: a new one under /var/tmp) is kept
 # Needs root, debootstrap and a committed tree (git archive). The new root gets this machine's
 # resolver, certificates, package sources and pip settings (how the network is reached), and
 # nothing else; the tree has no .git. The last line is "N passed, N failed".
@@ -8,6 +8,7 @@ set -u
 [ "$(id -u)" -eq 0 ] || { echo "bare.sh: needs root"; exit 2; }
 command -v debootstrap >/dev/null || { echo "bare.sh: needs debootstrap"; exit 2; }
 cd "$(dirname "$0")/../.." || exit 2
+keep=${1:+yes}
 work=${1:-$(mktemp -d /var/tmp/drover-bare.XXXXXX)}
 root=$work/root
 passed=0 failed=0
@@ -17,7 +18,7 @@ fail() { failed=$((failed + 1)); echo "FAIL $*"; }
 mounts="proc dev/pts dev sys"
 away() {                    # unmount; the root's files are only removed when nothing is mounted in it
     for m in $mounts; do ! mountpoint -q "$root/$m" || umount "$root/$m" || umount -l "$root/$m"; done
-    if [ -z "${1:-}" ] && ! grep -q " $root/" /proc/mounts; then rm -rf --one-file-system "$root"; fi
+    if [ -z "$keep" ] && ! grep -q " $root/" /proc/mounts; then rm -rf --one-file-system "$work"; fi
 }
 trap away EXIT
 trap 'exit 130' INT TERM

@@ -4,10 +4,16 @@
 # The line before a block may say more, in a comment that readers do not see:
 #   <!-- not run: WHY -->      the block is only shown
 #   <!-- needs WHAT -->        skipped unless WHAT is here (smollm2, or a program)
+# README's table of commands must list what `drover help` lists.
 # A block passes when it ends 0 under sh -e. It runs in an empty folder with ./drover in it;
 # blocks of one file share the folder.
 . "$(dirname "$0")/../lib/e2e.sh"
 
+drover help | sed -n 's/^  \([a-z][a-z-]*\)  .*/\1/p' | sort >commands
+sed -n 's/^| `drover \([a-z-]*\).*/\1/p' "$SRC/README.md" | sort >table
+if cmp -s commands table; then ok; else
+    fail "README's table and drover help differ:"; diff table commands
+fi
 [ $# -gt 0 ] || set -- "$SRC"/README.md "$SRC"/docs/*.md "$SRC"/docs/*/*.md
 for path in "$@"; do
     [ -f "$path" ] || continue

@@ -1,0 +1,122 @@
+/* bench_q.h - times of the quantised products; part of kerncheck_q.c, which includes it. */
+#include <time.h>
+
+static double seconds(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+/* Peak of one core with operands in registers, in 1e9 operations a second. */
+static double probe_vnni(void)
+{
+#if defined(__x86_64__)
+    double best = 0;
+    for (int round = 0; round < 5; round++) {
+        double t = seconds();
+        for (int i = 0; i < 100000; i++)
+            __asm__ volatile(
+                "vpdpbusd %%zmm16, %%zmm16, %%zmm0\n vpdpbusd %%zmm16, %%zmm16, %%zmm1\n"
+                "vpdpbusd %%zmm16, %%zmm16, %%zmm2\n vpdpbusd %%zmm16, %%zmm16, %%zmm3\n"
+                "vpdpbusd %%zmm16, %%zmm16, %%zmm4\n vpdpbusd %%zmm16, %%zmm16, %%zmm5\n"
+                "vpdpbusd %%zmm16, %%zmm16, %%zmm6\n vpdpbusd %%zmm16, %%zmm16, %%zmm7\n"
+                "vpdpbusd %%zmm16, %%zmm16, %%zmm8\n vpdpbusd %%zmm16, %%zmm16, %%zmm9\n"
+                ::: "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9");
+        t = seconds() - t;
+        double gops = 100000 * 10 * 128.0 / t * 1e-9;
+        if (gops > best) best = gops;
+    }
+    return best;
+#else
+    return 0;
+#endif
+}
+
+/* Bytes a second that one core reads, in 1e9. */
+static double probe_memory(const uint8_t *p, size_t n)
+{
+    double best = 0;
+    for (int round = 0; round < 3; round++) {
+        uint64_t sum = 0, v;
+        double t = seconds();
+        for (size_t i = 0; i + 64 <= n; i += 64) memcpy(&v, p + i, 8), sum += v;
+        t = seconds() - t;
+        __asm__ volatile("" :: "r"(sum));
+        if ((double)n / t * 1e-9 > best) best = (double)n / t * 1e-9;
+    }
+    return best;
+}
+
+enum { BENCH_R = 512, BENCH_CALL = 128, BENCH_BYTES = 192 << 20 };
+
+/* Median over matrices that lie one after the other in memory, so that none is in a cache; R rows
+ * are multiplied BENCH_CALL at a time, as dev/ does. */
+static double bench_one(int type, const uint8_t *w, size_t n_w, const act *a, float *y,
+                        char *scratch)
+{
+    enum { ROUNDS = 9 };
+    size_t row = type_row_bytes(type, a->K), one = row * BENCH_R, at = 0;
+    double t[ROUNDS];
+    for (int i = 0; i < ROUNDS; i++) {
+        int reps = a->N >= 64 ? 1 : a->N >= 8 ? 4 : 16;
+        double t0 = seconds();
+        for (int k = 0; k < reps; k++, at = at + 2 * one > n_w ? 0 : at + one)
+            for (int r = 0; r < BENCH_R; r += BENCH_CALL)
+                now.mul[type](y + r, BENCH_R, w + at + (size_t)r * row, row, BENCH_CALL, a,
+                              scratch);
+        t[i] = (seconds() - t0) / reps;
+    }
+    for (int i = 0; i < ROUNDS; i++)
+        for (int j = i + 1; j < ROUNDS; j++)
+            if (t[j] < t[i]) { double x = t[i]; t[i] = t[j], t[j] = x; }
+    return t[ROUNDS / 2];
+}
+
+static bool named(const char *name, int argc, char **argv)
+{
+    for (int i = 0; i < argc; i++)
+        if (!strcmp(name, argv[i])) return true;
+    return argc == 0;
+}
+
+/* One line per type, level and N: operations, and bytes of weights, a second. */
+static int q_bench(int argc, char **argv)
+{
+    static const int batch[] = { 512, 64, 16, 8, 4, 2, 1 };
+    enum { K = 2048, MAX = 512 };
+    uint8_t *w = malloc(BENCH_BYTES);
+    int8_t *q = malloc(MAX * K);
+    float *d = malloc(MAX * K / 32 * 4), *y = malloc(sizeof(float) * MAX * BENCH_R);
+    int16_t *s16 = malloc(MAX * K / 16 * 2);
+    if (!w || !q || !d || !y || !s16) abort();
+    for (int i = 0; i < MAX * K; i++) q[i] = (int8_t)(i * 7 % 255 - 127);
+    for (int i = 0; i < MAX * K / 32; i++) d[i] = 0.01f;
+    for (int i = 0; i < MAX * K / 16; i++) s16[i] = (int16_t)(i % 100);
+    unsigned cpu = cpu_detect();
+    kern_init_ref_q(&now);
+    for (int i = 0; i < N_QTYPES; i++) {
+        const type_info *t = type_get(halves[i].type);
+        if (!named(t->name, argc, argv)) continue;
+        q_fill(w, i, BENCH_BYTES / (size_t)t->bytes * (size_t)t->bytes, SANE);
+        for (int l = 1; l < n_q_levels; l++) {
+            if (q_levels[l].need & ~cpu) continue;
+            q_levels[l].init(&now);
+            char *scratch = aligned_alloc(64, (now.mul_scratch(t->type, K) + 127) / 64 * 64);
+            double peak = probe_vnni(), read = probe_memory(w, BENCH_BYTES);
+            printf("%s %s: probe %.0f Gop/s (VPDPBUSD), %.1f GB/s\n", t->name,
+                   q_levels[l].name, peak, read);
+            for (size_t b = 0; b < sizeof batch / sizeof *batch; b++) {
+                act a = { .N = batch[b], .K = K, .q = q, .d = d, .s16 = s16 };
+                double s = bench_one(t->type, w, BENCH_BYTES, &a, y, scratch);
+                double gops = 2.0 * BENCH_R * K * batch[b] / s * 1e-9;
+                double gb = (double)type_row_bytes(t->type, K) * BENCH_R / s * 1e-9;
+                printf("%s\t%s\t%d\t%.0f Gop/s\t%.0f %%\t%.1f GB/s\t%.0f %%\n", t->name,
+                       q_levels[l].name, batch[b], gops, 100 * gops / peak, gb, 100 * gb / read);
+            }
+            free(scratch);
+        }
+    }
+    free(w), free(q), free(d), free(y), free(s16);
+    return 0;
+}

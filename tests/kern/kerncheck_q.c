@@ -1,0 +1,243 @@
+/* kerncheck_q.c - the quantised products at every level this CPU has, bit for bit.
+ *
+ *     kerncheck_q [NAME...]       check        kerncheck_q --bench [TYPE...]     time
+ *
+ * docs/numerics.md makes each output a function of its own rows alone, so one run of the
+ * textbook level over 64 columns answers for every level and every smaller batch. Weights and
+ * inputs end at an unreadable page: reading past them ends the program. Outputs and scratch
+ * lie between guard zones. */
+#define _GNU_SOURCE             /* MAP_ANONYMOUS */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+#include "base/half.h"
+#include "kern/kern.h"
+#include "t.h"
+
+void kern_init_ref_q(kern *k);
+void kern_init_avx2_q(kern *k);
+void kern_init_avx512_q(kern *k);
+void kern_init_amx_q(kern *k);
+
+static const kern_level q_levels[] = {
+    { "ref", 0, kern_init_ref_q },
+#if defined(__x86_64__)
+    { "avx2", CPU_AVX2, kern_init_avx2_q },
+    { "avx512", CPU_AVX2 | CPU_AVX512, kern_init_avx512_q },
+    { "amx", CPU_AVX2 | CPU_AVX512 | CPU_AMX, kern_init_amx_q },
+#endif
+};
+static const int n_q_levels = sizeof q_levels / sizeof *q_levels;
+
+enum { MAX_N = 64, MAX_R = 67, GUARD = 64 };
+enum { SANE, EXTREME, ZERO, ANY_BITS, N_FILLS };
+
+static kern ref, now;
+static const kern_level *level;
+
+/* Where a block keeps its f16 fields; -1: it has no second one. */
+static const struct { int type, d, m; } halves[] = {
+    { DT_Q4_0, 0, -1 }, { DT_Q4_1, 0, 2 }, { DT_Q5_0, 0, -1 }, { DT_Q5_1, 0, 2 },
+    { DT_Q8_0, 0, -1 }, { DT_Q2_K, 80, 82 }, { DT_Q3_K, 108, -1 }, { DT_Q4_K, 0, 2 },
+    { DT_Q5_K, 0, 2 }, { DT_Q6_K, 208, -1 },
+};
+enum { N_QTYPES = sizeof halves / sizeof *halves };
+
+static uint32_t bits(void)
+{
+    return (uint32_t)((t_rand() + 1) * 32768) << 16 ^ (uint32_t)((t_rand() + 1) * 32768);
+}
+
+static void put16(uint8_t *p, uint16_t v) { p[0] = (uint8_t)v, p[1] = (uint8_t)(v >> 8); }
+
+static void q_fill(uint8_t *w, int qt, size_t n_bytes, int fill)
+{
+    const type_info *t = type_get(halves[qt].type);
+    for (size_t i = 0; i < n_bytes; i++)
+        w[i] = fill == ZERO ? 0 : fill == EXTREME ? (i / 97 % 3 ? 0xff : 0x80) : (uint8_t)bits();
+    if (fill == ANY_BITS) return;
+    for (size_t i = 0; i < n_bytes; i += (size_t)t->bytes) {
+        put16(w + i + halves[qt].d, f32_to_f16(t_rand() * 0.01f));
+        if (halves[qt].m >= 0) put16(w + i + halves[qt].m, f32_to_f16(t_rand() * 0.02f));
+    }
+}
+
+/* n bytes that end where an unreadable page begins. */
+typedef struct { char *map; size_t len; void *p; } edge;
+static edge edge_get(size_t n)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE), len = (n + page - 1) / page * page;
+    edge e = { mmap(NULL, len + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0),
+               len + page, NULL };
+    if (e.map == MAP_FAILED || mprotect(e.map + len, page, PROT_NONE)) abort();
+    e.p = e.map + len - n;
+    return e;
+}
+static void edge_free(edge *e) { munmap(e->map, e->len); }
+
+static bool same(float a, float b) { return f32_bits(a) == f32_bits(b) || (a != a && b != b); }
+
+/* One product of n columns through `now` against want (MAX_N,R). */
+static void check_one(int qt, const uint8_t *w, int R, const act *all, int n, const float *want)
+{
+    int type = halves[qt].type, K = all->K;
+    const type_info *t = type_get(type);
+    size_t ldy = (size_t)R + 5, n_y = (size_t)n * ldy, n_scratch = now.mul_scratch(type, K);
+    act a = *all;
+    a.N = n;
+    edge q = edge_get((size_t)n * (size_t)K), d = edge_get((size_t)(n * (K / 32)) * 4);
+    edge s = edge_get((size_t)(n * (K / 16)) * 2);
+    memcpy(q.p, all->q, (size_t)n * (size_t)K), a.q = q.p;
+    memcpy(d.p, all->d, (size_t)(n * (K / 32)) * 4), a.d = d.p;
+    memcpy(s.p, all->s16, (size_t)(n * (K / 16)) * 2), a.s16 = s.p;
+    float *y = malloc((n_y + 2 * GUARD) * sizeof *y);
+    char *scratch = aligned_alloc(64, (n_scratch + 2 * GUARD + 63) / 64 * 64);
+    if (!y || !scratch) abort();
+    for (size_t i = 0; i < n_y + 2 * GUARD; i++) y[i] = 7;
+    memset(scratch, 0x5a, n_scratch + 2 * GUARD);
+
+    now.mul[type](y + GUARD, ldy, w, type_row_bytes(type, K), R, &a, scratch + GUARD);
+
+    int wrong = 0;
+    for (size_t i = 0; i < n_y + 2 * GUARD; i++) {
+        size_t at = i - GUARD;                       /* wraps before the start: out of range */
+        bool out = at < n_y && at % ldy < (size_t)R;
+        wrong += !same(y[i], out ? want[at / ldy * (size_t)R + at % ldy] : 7);
+    }
+    t_ok(!wrong, __FILE__, __LINE__, "%s %s R=%d N=%d K=%d: %d of %d wrong", t->name,
+         level->name, R, n, K, wrong, R * n);
+    for (int i = 0; i < GUARD; i++)
+        if (!CHECK(scratch[i] == 0x5a && scratch[GUARD + n_scratch + (size_t)i] == 0x5a)) break;
+    free(y), free(scratch);
+    edge_free(&q), edge_free(&d), edge_free(&s);
+}
+
+static void check_shape(int qt, int R, int K, int fill)
+{
+    static const int batch[] = { 1, 2, 3, 4, 5, 7, 8, 9, 12, 15, 16, 17, 31, 33, 48, 64 };
+    int type = halves[qt].type;
+    size_t row_bytes = type_row_bytes(type, K), nk = (size_t)MAX_N * (size_t)K;
+    edge w = edge_get(row_bytes * (size_t)R);
+    int8_t *q = malloc(nk);
+    float *d = malloc(nk / 32 * sizeof *d);
+    int16_t *s16 = malloc(nk / 16 * sizeof *s16);
+    float *want = malloc((size_t)(MAX_N * R) * sizeof *want);
+    if (!q || !d || !s16 || !want) abort();
+    q_fill(w.p, qt, row_bytes * (size_t)R, fill);
+    for (size_t i = 0; i < nk; i++)
+        q[i] = (int8_t)(fill == EXTREME ? (i / 41 % 2 ? -127 : 127) : (int)(t_rand() * 127));
+    for (size_t i = 0; i < nk / 32; i++) d[i] = (t_rand() + 1) * 0.01f;
+    for (size_t i = 0; i < nk / 16; i++) {
+        int sum = 0;
+        for (int j = 0; j < 16; j++) sum += q[16*i + (size_t)j];
+        s16[i] = (int16_t)sum;
+    }
+    act a = { .N = MAX_N, .K = K, .q = q, .d = d, .s16 = s16 };
+    ref.mul[type](want, (size_t)R, w.p, row_bytes, R, &a, NULL);
+    for (size_t i = 0; i < sizeof batch / sizeof *batch; i++)
+        check_one(qt, w.p, R, &a, batch[i], want);
+    edge_free(&w), free(q), free(d), free(s16), free(want);
+}
+
+static int qt_now;
+static void check_type(void)
+{
+    static const int rows[] = { 1, 2, 7, 8, 9, 15, 16, 17, 31, 32, 33, 48, 64, MAX_R };
+    int e = type_get(halves[qt_now].type)->elems;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) check_shape(qt_now, rows[i], e, SANE);
+    for (int f = 0; f < N_FILLS; f++) check_shape(qt_now, 33, 2 * e, f);
+    check_shape(qt_now, 35, e == 32 ? 576 : 768, SANE);
+    check_shape(qt_now, 19, e == 32 ? 1056 : 1280, EXTREME);
+    check_shape(qt_now, 17, 4352, SANE);            /* past any block of K a kernel may use */
+}
+
+static void quant_row(const float *x, int K)
+{
+    enum { MAX_K = 4096 };
+    static int8_t q[MAX_K + 64], qr[MAX_K + 64];
+    static float d[MAX_K / 32 + 16], dr[MAX_K / 32 + 16];
+    static int16_t s[MAX_K / 16 + 32], sr[MAX_K / 16 + 32];
+    memset(q, 77, sizeof q), memset(qr, 77, sizeof qr);
+    memset(d, 77, sizeof d), memset(dr, 77, sizeof dr);
+    memset(s, 77, sizeof s), memset(sr, 77, sizeof sr);
+    edge e = edge_get((size_t)K * sizeof *x);
+    memcpy(e.p, x, (size_t)K * sizeof *x);
+    ref.quant_q8(qr, dr, sr, x, K);
+    now.quant_q8(q, d, s, e.p, K);
+    CHECK(!memcmp(q, qr, sizeof q));
+    CHECK(!memcmp(s, sr, sizeof s));
+    for (size_t i = 0; i < sizeof d / sizeof *d; i++)
+        if (!CHECK(same(d[i], dr[i]))) break;
+    edge_free(&e);
+}
+
+static void check_quant(void)
+{
+    static float x[4096];
+    for (int i = 0; i < 4096; i++) x[i] = t_rand() * expf(10 * t_rand());
+    quant_row(x, 4096);
+    quant_row(x, 32);
+    quant_row(x, 576);
+    for (int i = 0; i < 96; i++) x[i] = (float)(i % 32 - 16) / 2;      /* ties */
+    x[31] = 127;
+    for (int i = 96; i < 128; i++) x[i] = 0;
+    for (int i = 128; i < 160; i++) x[i] = t_rand() * 1e-38f;          /* 127 / amax overflows */
+    x[200] = INFINITY, x[260] = -INFINITY, x[300] = NAN, x[350] = 3e38f, x[400] = 1e-45f;
+    for (int i = 416; i < 448; i++) x[i] = 0;
+    x[420] = -1e-45f;
+    for (int i = 512; i < 544; i++) x[i] = NAN;
+    quant_row(x, 1024);
+}
+
+/* The textbook level itself, against sums in double. */
+static void check_sum(void)
+{
+    enum { K = 1024 };
+    static float x[K];
+    static int8_t q[K];
+    static float d[K / 32];
+    static int16_t s16[K / 16];
+    for (int i = 0; i < K; i++) x[i] = t_rand();
+    ref.quant_q8(q, d, s16, x, K);
+    for (int i = 0; i < K; i++) CHECK_NEAR(d[i / 32] * q[i], x[i], 0.51 * d[i / 32]);
+    for (int i = 0; i < K / 16; i++) {
+        int s = 0;
+        for (int j = 0; j < 16; j++) s += q[16*i + j];
+        CHECK(s == s16[i]);
+    }
+}
+
+#include "bench_q.h"
+
+int main(int argc, char **argv)
+{
+    if (argc > 1 && !strcmp(argv[1], "--bench")) return q_bench(argc - 2, argv + 2);
+    t_begin(argc, argv);
+    unsigned cpu = cpu_detect();
+    kern_init_ref_q(&ref);
+    level = &q_levels[0], now = ref;
+    t_run("quant_ref", check_sum);
+    for (int l = 0; l < n_q_levels; l++) {
+        level = &q_levels[l];
+        if (level->need & ~cpu) {
+            printf("skip %s: not on this CPU\n", level->name);
+            continue;
+        }
+        kern below = now;
+        level->init(&now);
+        for (int i = 0; i < N_QTYPES; i++) {
+            const type_info *t = type_get(halves[i].type);
+            char name[64];
+            snprintf(name, sizeof name, "mul_%s_%s", t->name, level->name);
+            qt_now = i;
+            if (l == 0 || now.mul[t->type] != below.mul[t->type]) t_run(name, check_type);
+        }
+        char name[64];
+        snprintf(name, sizeof name, "quant_q8_%s", level->name);
+        if (l == 0 || now.quant_q8 != below.quant_q8) t_run(name, check_quant);
+    }
+    return t_end();
+}
