@@ -467,8 +467,9 @@ int http_file(const http_opt *o, const http_want *w, const char *path, char got[
         if (rc == DR_OK && rename(buf_str(&part), path))
             rc = err_set(&why, DR_EIO, "cannot rename %s: %s", buf_str(&part), strerror(errno));
         /* what lies is thrown away; what broke off is kept for the next time */
-        if (rc == DR_EFORMAT) unlink(buf_str(&part));
-        if (rc == DR_OK || rc == DR_EFORMAT) unlink(buf_str(&tag));
+        bool keep = rc != DR_OK && rc != DR_EFORMAT && a.at > 0;
+        if (!keep) unlink(buf_str(&tag));
+        if (!keep && rc != DR_OK) unlink(buf_str(&part));
         if (rc != DR_OK && !(again && n == 0)) err_set(e, rc, "%s", why.msg);
         if (!again) break;
     }
