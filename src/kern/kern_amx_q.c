@@ -1,8 +1,263 @@
-/* kern_amx_q.c - quantised products of level amx: none yet, those of the level below serve. */
-#include "kern/kern.h"
+/* kern_amx_q.c - quantised products of many columns with int8 tiles. The integer sums come out of
+ * the tile unit, one group of weights at a time; the float chain runs beside it with sixteen
+ * rows in the lanes, as in the level below, so the bits are the same. Fewer columns or rows go to
+ * that level. Compiled with this level's flags; only kern_init_amx_q comes out.
+ *
+ * The tiles are configured in every call: it costs less than knowing whether other code of this
+ * thread has changed them. */
+#if defined(__x86_64__)
+#include <stdbool.h>
+#include <string.h>
+#include "kern/mulq512_body.h"
 
+void kern_init_avx512_q(kern *k);
 void kern_init_amx_q(kern *k);
+
+enum { PANEL_K = 1024, PANEL_ROWS = 256, COLS = 16, MIN_N = 16 };
+
+/* Constant data: gcc's _tile_loadconfig tells the compiler of eight bytes only. Tiles 0, 1: sums
+ * (16 columns x 16 rows of i32); 2, 3: inputs; 4, 5: weights, four a dword. */
+typedef struct {
+    uint8_t palette, start, pad[14];
+    uint16_t colsb[16];
+    uint8_t rows[16];
+} tile_config;
+static const tile_config config_32 = {
+    .palette = 1, .colsb = { 64, 64, 32, 32, 64, 64 }, .rows = { 16, 16, 16, 16, 8, 8 } };
+static const tile_config config_16 = {
+    .palette = 1, .colsb = { 64, 64, 16, 16, 64, 64 }, .rows = { 16, 16, 16, 16, 4, 4 } };
+
+/* The compiler does not know that tile loads read memory. */
+#define FENCE() __asm__ volatile("" ::: "memory")
+
+/* ---- inputs: sixteen columns, cell by cell of 32 values ------------------------------------ */
+
+/* in_cell: 512 bytes of q (column c at 32c), 16 d, then per group 16 d * (float)A if mins. */
+static inline size_t in_cell(int group, int mins)
+{
+    return 512 + 64 + (mins ? 64 * (size_t)(32 / group) : 0);
+}
+
+/* out + step * i gets element i of each of the sixteen rows of x, for i < n <= 16. */
+static inline void transpose_out(char *out, size_t step, __m512 x[16], int n)
+{
+    __m512i a[16], b[16];
+    for (int i = 0; i < 16; i += 4) {
+        __m512i r0 = _mm512_castps_si512(x[i]), r1 = _mm512_castps_si512(x[i + 1]);
+        __m512i r2 = _mm512_castps_si512(x[i + 2]), r3 = _mm512_castps_si512(x[i + 3]);
+        __m512i l0 = _mm512_unpacklo_epi32(r0, r1), h0 = _mm512_unpackhi_epi32(r0, r1);
+        __m512i l1 = _mm512_unpacklo_epi32(r2, r3), h1 = _mm512_unpackhi_epi32(r2, r3);
+        a[i] = _mm512_unpacklo_epi64(l0, l1), a[i + 1] = _mm512_unpackhi_epi64(l0, l1);
+        a[i + 2] = _mm512_unpacklo_epi64(h0, h1), a[i + 3] = _mm512_unpackhi_epi64(h0, h1);
+    }
+    /* a[4i + e], 128-bit lane L: element 4L + e of rows 4i .. 4i+3 */
+    for (int e = 0; e < 4; e++) {
+        __m512i p = _mm512_shuffle_i32x4(a[e], a[4 + e], 0x44);
+        __m512i q = _mm512_shuffle_i32x4(a[8 + e], a[12 + e], 0x44);
+        __m512i r = _mm512_shuffle_i32x4(a[e], a[4 + e], 0xee);
+        __m512i s = _mm512_shuffle_i32x4(a[8 + e], a[12 + e], 0xee);
+        b[e] = _mm512_shuffle_i32x4(p, q, 0x88), b[4 + e] = _mm512_shuffle_i32x4(p, q, 0xdd);
+        b[8 + e] = _mm512_shuffle_i32x4(r, s, 0x88), b[12 + e] = _mm512_shuffle_i32x4(r, s, 0xdd);
+    }
+    for (int i = 0; i < n; i++) _mm512_store_si512(out + step * (size_t)i, b[i]);
+}
+
+/* Columns n .. n+15, values k0 .. k0 + n_k (a multiple of 32) of each. */
+static void pack_inputs(char *to, const act *a, int n, int k0, int n_k, int group, int mins)
+{
+    int cells = n_k / QBLOCK;
+    size_t cell = in_cell(group, mins), K = (size_t)a->K;
+    for (int c = 0; c < COLS; c++) {
+        const int8_t *q = a->q + (size_t)(n + c) * K + (size_t)k0;
+        for (int b = 0; b < cells; b++)
+            _mm256_store_si256((void *)(to + (size_t)b * cell + 32 * c),
+                               _mm256_loadu_si256((const void *)(q + 32 * b)));
+    }
+    for (int b = 0; b < cells; b += 16) {
+        int left = cells - b < 16 ? cells - b : 16;
+        __m512 x[16];
+        for (int c = 0; c < COLS; c++)
+            x[c] = _mm512_maskz_loadu_ps((__mmask16)((1u << left) - 1),
+                                         a->d + ((size_t)(n + c) * K + (size_t)k0) / QBLOCK + b);
+        transpose_out(to + (size_t)b * cell + 512, cell, x, left);
+        if (!mins) continue;
+        int per = 32 / group;
+        float sum[COLS][32] __attribute__((aligned(64)));
+        for (int c = 0; c < COLS; c++)
+            group_sums(sum[c], a, n + c, k0 / group + per * b, per * left, group, 0);
+        for (int i = 0; i < per * left; i += 16) {
+            /* groups i .. i+15 lie 64 bytes apart within a cell, cells further apart */
+            char at16[16 * 64] __attribute__((aligned(64)));
+            int m = per * left - i < 16 ? per * left - i : 16;
+            for (int c = 0; c < COLS; c++) x[c] = _mm512_load_ps(sum[c] + i);
+            transpose_out(at16, 64, x, m);
+            for (int g = 0; g < m; g++)
+                _mm512_store_si512(to + (size_t)(b + (i + g) / per) * cell + 576 +
+                                   64 * ((i + g) % per), _mm512_load_si512(at16 + 64 * g));
+        }
+    }
+}
+
+/* ---- the product --------------------------------------------------------------------------- */
+
+/* Sums of group g of a cell into tile T, by tiles A and B, and on to memory. */
+#define TILE_SUMS(T, A, B, to, in, pan, group, g) do { \
+    _tile_zero(T); \
+    _tile_loadd(A, (in) + (group) * (g), 32); \
+    _tile_loadd(B, (pan) + 16 * (group) * (g), 64); \
+    _tile_dpbssd(T, A, B); \
+    _tile_stored(T, to, 64); } while (0)
+
+/* One float step of every column: the sums at S, scales w of the rows and d of the columns. */
+TAKE_INLINE void chain(__m512 acc[COLS], const char *S, const char *pan, const char *in, int g,
+                       int per, int mins)
+{
+    __m512 w = _mm512_load_ps(pan + 512 + 64 * g), m = w;
+    const float *d = (const float *)(in + 512), *dA = d + 16 * (1 + g);
+    if (mins) m = _mm512_load_ps(pan + 512 + 64 * (per + g));
+#pragma GCC unroll 16
+    for (int c = 0; c < COLS; c++) {
+        __m512 s = _mm512_cvtepi32_ps(_mm512_load_si512(S + 64 * c));
+        acc[c] = _mm512_fmadd_ps(s, _mm512_mul_ps(w, _mm512_set1_ps(d[c])), acc[c]);
+        if (mins) acc[c] = _mm512_fmadd_ps(m, _mm512_set1_ps(dA[c]), acc[c]);
+    }
+}
+
+/* Outputs of a block: y[c * ldy] for columns c >= c0 and the rows in the mask. Blocks at the edges
+ * overlap their neighbours but leave those's outputs alone, which later panels add to. */
+typedef struct { float *y; size_t ldy; int c0; __mmask16 rows; } where;
+
+/* Sixteen columns of sixteen rows over n cells. The tile unit is one group ahead of the floats. */
+TAKE_INLINE void block16(const where *to, bool first, const char *pan, const char *in, int n,
+                         int group, int mins)
+{
+    int per = 32 / group;
+    size_t pc = cell_bytes(group, mins), ic = in_cell(group, mins);
+    char S[2][1024] __attribute__((aligned(64)));
+    __m512 acc[COLS];
+#pragma GCC unroll 16
+    for (int c = 0; c < COLS; c++)
+        acc[c] = first ? _mm512_setzero_ps() : _mm512_loadu_ps(to->y + (size_t)c * to->ldy);
+    TILE_SUMS(0, 2, 4, S[0], in, pan, group, 0);
+    if (group == 32) {
+        int b = 0;
+        for (; b + 2 <= n; b += 2, pan += 2 * pc, in += 2 * ic) {
+            TILE_SUMS(1, 3, 5, S[1], in + ic, pan + pc, group, 0);
+            FENCE();
+            chain(acc, S[0], pan, in, 0, per, mins);
+            if (b + 2 < n) TILE_SUMS(0, 2, 4, S[0], in + 2 * ic, pan + 2 * pc, group, 0);
+            FENCE();
+            chain(acc, S[1], pan + pc, in + ic, 0, per, mins);
+        }
+        if (b < n) chain(acc, S[0], pan, in, 0, per, mins);
+    } else {
+        for (int b = 0; b < n; b++, pan += pc, in += ic) {
+            TILE_SUMS(1, 3, 5, S[1], in, pan, group, 1);
+            FENCE();
+            chain(acc, S[0], pan, in, 0, per, mins);
+            if (b + 1 < n) TILE_SUMS(0, 2, 4, S[0], in + ic, pan + pc, group, 0);
+            FENCE();
+            chain(acc, S[1], pan, in, 1, per, mins);
+        }
+    }
+#pragma GCC unroll 16
+    for (int c = 0; c < COLS; c++)
+        if (c >= to->c0) _mm512_mask_storeu_ps(to->y + (size_t)c * to->ldy, to->rows, acc[c]);
+}
+
+typedef void block_fn(const where *to, bool first, const char *pan, const char *in, int n);
+typedef void pack_fn(char *to, const uint8_t *p, size_t s, int n);
+typedef struct {
+    int elems, bytes, group, mins;
+    block_fn *block;
+    pack_fn *pack;
+} qtype;
+
+#define BLOCK(G, M) \
+static void block_##G##_##M(const where *to, bool first, const char *pan, const char *in, int n) \
+{ block16(to, first, pan, in, n, G, M); }
+BLOCK(32, 0) BLOCK(32, 1) BLOCK(16, 0) BLOCK(16, 1)
+
+/* Where sixteen rows or columns from i on must start to stay below n. */
+static inline int edge(int i, int n) { return i < n - 16 ? i : n - 16; }
+
+static void mul_many(float *y, size_t ldy, const uint8_t *w, size_t s, int R, const act *a,
+                     char *scratch, const qtype *t)
+{
+    size_t row_group = PANEL_K / 32 * cell_bytes(t->group, t->mins);
+    char *in = scratch + PANEL_ROWS / ROWS * row_group;
+    if (t->group == 32) _tile_loadconfig(&config_32);
+    else _tile_loadconfig(&config_16);
+    for (int r0 = 0; r0 < R; r0 += PANEL_ROWS)
+        for (int k0 = 0; k0 < a->K; k0 += PANEL_K) {
+            int n_k = a->K - k0 < PANEL_K ? a->K - k0 : PANEL_K;
+            int rows = R - r0 < PANEL_ROWS ? R - r0 : PANEL_ROWS;
+            for (int r = 0; r < rows; r += ROWS)
+                t->pack(scratch + (size_t)(r / ROWS) * row_group,
+                        w + (size_t)edge(r0 + r, R) * s + (size_t)(k0 / t->elems * t->bytes), s,
+                        n_k);
+            for (int n0 = 0; n0 < a->N; n0 += COLS) {
+                int n = edge(n0, a->N);
+                pack_inputs(in, a, n, k0, n_k, t->group, t->mins);
+                FENCE();
+                for (int r = 0; r < rows; r += ROWS) {
+                    int at = edge(r0 + r, R);
+                    where to = { y + (size_t)n * ldy + at, ldy, n0 - n,
+                                 (__mmask16)(0xffff << (r0 + r - at)) };
+                    t->block(&to, k0 == 0, scratch + (size_t)(r / ROWS) * row_group, in,
+                             n_k / QBLOCK);
+                }
+            }
+        }
+    _tile_release();
+}
+
+/* The level below, for what this one does not do. */
+static kern below;
+
+#define TYPE(T, DT, ELEMS, G, MINS) \
+static void pack_##T(char *to, const uint8_t *p, size_t s, int n) \
+{ \
+    pack_rows(to, p, s, n, take_##T, ELEMS, sizeof(block_##T), G, MINS, OFF_##T); \
+} \
+static const qtype type_##T = { ELEMS, sizeof(block_##T), G, MINS, block_##G##_##MINS, \
+                                pack_##T }; \
+static void mul_##T(float *y, size_t ldy, const void *w, size_t row_bytes, int R, const act *a, \
+                    void *scratch) \
+{ \
+    if (R < ROWS || a->N < MIN_N) below.mul[DT](y, ldy, w, row_bytes, R, a, scratch); \
+    else mul_many(y, ldy, w, row_bytes, R, a, scratch, &type_##T); \
+}
+TYPE(q4_0, DT_Q4_0, 32, 32, 0)
+TYPE(q4_1, DT_Q4_1, 32, 32, 1)
+TYPE(q5_0, DT_Q5_0, 32, 32, 0)
+TYPE(q5_1, DT_Q5_1, 32, 32, 1)
+TYPE(q8_0, DT_Q8_0, 32, 32, 0)
+TYPE(q2_k, DT_Q2_K, 256, 16, 1)
+TYPE(q3_k, DT_Q3_K, 256, 16, 0)
+TYPE(q4_k, DT_Q4_K, 256, 32, 1)
+TYPE(q5_k, DT_Q5_K, 256, 32, 1)
+TYPE(q6_k, DT_Q6_K, 256, 16, 0)
+
+static size_t mul_scratch(int type, int K)
+{
+    if (act_kind(type) != ACT_Q8) return 0;
+    size_t cells = PANEL_K / 32, few = below.mul_scratch(type, K);
+    size_t many = PANEL_ROWS / ROWS * cells * cell_bytes(16, 1) + cells * in_cell(16, 1);
+    return few > many ? few : many;
+}
+
 void kern_init_amx_q(kern *k)
 {
-    (void)k;
+    kern_init_avx512_q(&below);
+    k->mul[DT_Q4_0] = mul_q4_0, k->mul[DT_Q4_1] = mul_q4_1;
+    k->mul[DT_Q5_0] = mul_q5_0, k->mul[DT_Q5_1] = mul_q5_1;
+    k->mul[DT_Q8_0] = mul_q8_0;
+    k->mul[DT_Q2_K] = mul_q2_k, k->mul[DT_Q3_K] = mul_q3_k;
+    k->mul[DT_Q4_K] = mul_q4_k, k->mul[DT_Q5_K] = mul_q5_k;
+    k->mul[DT_Q6_K] = mul_q6_k;
+    k->mul_scratch = mul_scratch;
 }
+#else
+typedef int kern_amx_q_not_here;
+#endif

@@ -105,10 +105,14 @@ static void mul_few(float *y, size_t ldy, const uint8_t *w, size_t s, int R, con
 typedef struct { const int8_t *q; const float *d; const char *sums; size_t K; } tile_in;
 enum { SUM_STRIDE = 4 * PANEL_K / 16 };
 
-/* y[c] of two groups of sixteen rows (mr 2; y1 unused for 1) over n cells of panels p0, p1. */
-TAKE_INLINE void tile(float *y0, float *y1, size_t ldy, bool first, const char *p0,
-                      const char *p1, int n, const tile_in *in, int group, int mins, int mr,
-                      int nc)
+/* Outputs of a tile: columns ldy apart of two groups of sixteen rows. The rows of a group that
+ * starts early, to stay within the matrix, are masked where its neighbour owns them: panels
+ * later in k add to what is there. */
+typedef struct { float *y[2]; __mmask16 rows[2]; size_t ldy; } where;
+
+/* nc columns of mr groups of rows over n cells of panels p0 and, for mr 2, p1. */
+TAKE_INLINE void tile(const where *to, bool first, const char *p0, const char *p1, int n,
+                      const tile_in *in, int group, int mins, int mr, int nc)
 {
     int per = 32 / group;
     size_t cell = cell_bytes(group, mins);
@@ -116,7 +120,7 @@ TAKE_INLINE void tile(float *y0, float *y1, size_t ldy, bool first, const char *
     for (int c = 0; c < nc; c++)
         for (int r = 0; r < mr; r++)
             acc[r][c] = first ? _mm512_setzero_ps()
-                              : _mm512_loadu_ps((r ? y1 : y0) + (size_t)c * ldy);
+                              : _mm512_loadu_ps(to->y[r] + (size_t)c * to->ldy);
     for (int b = 0; b < n; b++, p0 += cell, p1 += cell)
         for (int g = 0; g < per; g++) {
             __m512i S[2][TILE_N];
@@ -151,17 +155,25 @@ TAKE_INLINE void tile(float *y0, float *y1, size_t ldy, bool first, const char *
         }
     for (int c = 0; c < nc; c++)
         for (int r = 0; r < mr; r++)
-            _mm512_storeu_ps((r ? y1 : y0) + (size_t)c * ldy, acc[r][c]);
+            _mm512_mask_storeu_ps(to->y[r] + (size_t)c * to->ldy, to->rows[r], acc[r][c]);
 }
 
-typedef void tile_fn(float *y0, float *y1, size_t ldy, bool first, const char *p0,
-                     const char *p1, int n, const tile_in *in);
+typedef void tile_fn(const where *to, bool first, const char *p0, const char *p1, int n,
+                     const tile_in *in);
 
-#define TILE(G, M, MR, NC) static void tile_##G##_##M##_##MR##_##NC(float *y0, float *y1, size_t ldy, bool first,     const char *p0, const char *p1, int n, const tile_in *in) { tile(y0, y1, ldy, first, p0, p1, n, in, G, M, MR, NC); }
-#define TILES_NC(G, M, MR) TILE(G, M, MR, 1) TILE(G, M, MR, 2) TILE(G, M, MR, 3)     TILE(G, M, MR, 4) TILE(G, M, MR, 5) TILE(G, M, MR, 6)
+#define TILE(G, M, MR, NC) \
+static void tile_##G##_##M##_##MR##_##NC(const where *to, bool first, const char *p0, \
+                                         const char *p1, int n, const tile_in *in) \
+{ \
+    tile(to, first, p0, p1, n, in, G, M, MR, NC); \
+}
+#define TILES_NC(G, M, MR) TILE(G, M, MR, 1) TILE(G, M, MR, 2) TILE(G, M, MR, 3) \
+                           TILE(G, M, MR, 4) TILE(G, M, MR, 5) TILE(G, M, MR, 6)
 #define TILES(G, M) TILES_NC(G, M, 1) TILES_NC(G, M, 2)
 TILES(32, 0) TILES(32, 1) TILES(16, 0) TILES(16, 1)
-#define ROW(G, M, MR) { tile_##G##_##M##_##MR##_1, tile_##G##_##M##_##MR##_2,     tile_##G##_##M##_##MR##_3, tile_##G##_##M##_##MR##_4, tile_##G##_##M##_##MR##_5,     tile_##G##_##M##_##MR##_6 }
+#define ROW(G, M, MR) { tile_##G##_##M##_##MR##_1, tile_##G##_##M##_##MR##_2, \
+                        tile_##G##_##M##_##MR##_3, tile_##G##_##M##_##MR##_4, \
+                        tile_##G##_##M##_##MR##_5, tile_##G##_##M##_##MR##_6 }
 static tile_fn *const tiles[2][2][2][TILE_N] = {     /* [group 16][mins][rows / 16 - 1][nc - 1] */
     { { ROW(32, 0, 1), ROW(32, 0, 2) }, { ROW(32, 1, 1), ROW(32, 1, 2) } },
     { { ROW(16, 0, 1), ROW(16, 0, 2) }, { ROW(16, 1, 1), ROW(16, 1, 2) } },
@@ -191,17 +203,43 @@ static void mul_many(float *y, size_t ldy, const uint8_t *w, size_t s, int R, co
                                t->group, t->off);
                 for (int g = 0; g < ng; g += 2) {
                     int mr = ng - g < 2 ? 1 : 2;
-                    float *yn = y + (size_t)n * ldy;
+                    where to = { .ldy = ldy };
+                    for (int i = 0; i < mr; i++) {
+                        to.y[i] = y + (size_t)n * ldy + at[g + i];
+                        to.rows[i] = (__mmask16)(0xffff << (r0 + ROWS * (g + i) - at[g + i]));
+                    }
                     const char *p = scratch + (size_t)g * group_bytes;
                     tiles[t->group == 16][t->mins][mr - 1][nc - 1](
-                        yn + at[g], yn + at[g + mr - 1], ldy, k0 == 0, p,
-                        p + (size_t)(mr - 1) * group_bytes, n_k / 32, &in);
+                        &to, k0 == 0, p, p + (size_t)(mr - 1) * group_bytes, n_k / 32, &in);
                 }
             }
         }
 }
 
-#define TYPE(T, ELEMS, G, MINS) static void direct_##T(float *y, size_t ldy, const uint8_t *w, size_t s, int R, const act *a,                        const int *col, const char *sums, int live, int nc) {     enum { B = sizeof(block_##T) };     switch (nc) {     case 1: direct(y, ldy, w, s, R, a, col, sums, take_##T, ELEMS, B, G, MINS, live, 1); break;     case 2: direct(y, ldy, w, s, R, a, col, sums, take_##T, ELEMS, B, G, MINS, live, 2); break;     case 3: direct(y, ldy, w, s, R, a, col, sums, take_##T, ELEMS, B, G, MINS, live, 3); break;     case 4: direct(y, ldy, w, s, R, a, col, sums, take_##T, ELEMS, B, G, MINS, live, 4); break;     case 6: direct(y, ldy, w, s, R, a, col, sums, take_##T, ELEMS, B, G, MINS, live, 6); break;     case 8: direct(y, ldy, w, s, R, a, col, sums, take_##T, ELEMS, B, G, MINS, live, 8); break;     } } static void pack_##T(char *to, const uint8_t *p, size_t s, int n) {     pack_rows(to, p, s, n, take_##T, ELEMS, sizeof(block_##T), G, MINS, 0); } static const qtype type_##T = { ELEMS, sizeof(block_##T), G, MINS, OFF_##T, direct_##T,                                 pack_##T }; static void mul_##T(float *y, size_t ldy, const void *w, size_t row_bytes, int R, const act *a,                     void *scratch) {     if (R < ROWS || a->N <= DIRECT_MAX) mul_few(y, ldy, w, row_bytes, R, a, scratch, &type_##T);     else mul_many(y, ldy, w, row_bytes, R, a, scratch, &type_##T); }
+#define CASE(T, ELEMS, G, MINS, NC) case NC: \
+    direct(y, ldy, w, s, R, a, col, sums, take_##T, ELEMS, sizeof(block_##T), G, MINS, live, NC); \
+    break;
+#define TYPE(T, ELEMS, G, MINS) \
+static void direct_##T(float *y, size_t ldy, const uint8_t *w, size_t s, int R, const act *a, \
+                       const int *col, const char *sums, int live, int nc) \
+{ \
+    switch (nc) { \
+    CASE(T, ELEMS, G, MINS, 1) CASE(T, ELEMS, G, MINS, 2) CASE(T, ELEMS, G, MINS, 3) \
+    CASE(T, ELEMS, G, MINS, 4) CASE(T, ELEMS, G, MINS, 6) CASE(T, ELEMS, G, MINS, 8) \
+    } \
+} \
+static void pack_##T(char *to, const uint8_t *p, size_t s, int n) \
+{ \
+    pack_rows(to, p, s, n, take_##T, ELEMS, sizeof(block_##T), G, MINS, 0); \
+} \
+static const qtype type_##T = { ELEMS, sizeof(block_##T), G, MINS, OFF_##T, direct_##T, \
+                                pack_##T }; \
+static void mul_##T(float *y, size_t ldy, const void *w, size_t row_bytes, int R, const act *a, \
+                    void *scratch) \
+{ \
+    if (R < ROWS || a->N <= DIRECT_MAX) mul_few(y, ldy, w, row_bytes, R, a, scratch, &type_##T); \
+    else mul_many(y, ldy, w, row_bytes, R, a, scratch, &type_##T); \
+}
 TYPE(q4_0, 32, 32, 0)
 TYPE(q4_1, 32, 32, 1)
 TYPE(q5_0, 32, 32, 0)

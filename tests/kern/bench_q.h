@@ -1,61 +1,37 @@
 /* bench_q.h - times of the quantised products; part of kerncheck_q.c, which includes it. */
 #include <time.h>
+#include "kern/probe.h"
 
+/* Processor time, so that a busy machine costs noise rather than the result. */
 static double seconds(void)
 {
     struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
-/* Peak of one core with operands in registers, in 1e9 operations a second. */
-static double probe_vnni(void)
-{
-#if defined(__x86_64__)
-    double best = 0;
-    for (int round = 0; round < 5; round++) {
-        double t = seconds();
-        for (int i = 0; i < 100000; i++)
-            __asm__ volatile(
-                "vpdpbusd %%zmm16, %%zmm16, %%zmm0\n vpdpbusd %%zmm16, %%zmm16, %%zmm1\n"
-                "vpdpbusd %%zmm16, %%zmm16, %%zmm2\n vpdpbusd %%zmm16, %%zmm16, %%zmm3\n"
-                "vpdpbusd %%zmm16, %%zmm16, %%zmm4\n vpdpbusd %%zmm16, %%zmm16, %%zmm5\n"
-                "vpdpbusd %%zmm16, %%zmm16, %%zmm6\n vpdpbusd %%zmm16, %%zmm16, %%zmm7\n"
-                "vpdpbusd %%zmm16, %%zmm16, %%zmm8\n vpdpbusd %%zmm16, %%zmm16, %%zmm9\n"
-                ::: "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9");
-        t = seconds() - t;
-        double gops = 100000 * 10 * 128.0 / t * 1e-9;
-        if (gops > best) best = gops;
-    }
-    return best;
-#else
-    return 0;
-#endif
-}
-
 /* Bytes a second that one core reads, in 1e9. */
-static double probe_memory(const uint8_t *p, size_t n)
+static double read_rate(const probe *p, const uint8_t *w, size_t n)
 {
     double best = 0;
     for (int round = 0; round < 3; round++) {
-        uint64_t sum = 0, v;
         double t = seconds();
-        for (size_t i = 0; i + 64 <= n; i += 64) memcpy(&v, p + i, 8), sum += v;
+        volatile unsigned keep = p->read(w, n);
+        (void)keep;
         t = seconds() - t;
-        __asm__ volatile("" :: "r"(sum));
         if ((double)n / t * 1e-9 > best) best = (double)n / t * 1e-9;
     }
     return best;
 }
 
-enum { BENCH_R = 512, BENCH_CALL = 128, BENCH_BYTES = 192 << 20 };
+enum { BENCH_R = 512, BENCH_CALL = 128, BENCH_BYTES = 96 << 20 };
 
 /* Median over matrices that lie one after the other in memory, so that none is in a cache; R rows
  * are multiplied BENCH_CALL at a time, as dev/ does. */
 static double bench_one(int type, const uint8_t *w, size_t n_w, const act *a, float *y,
                         char *scratch)
 {
-    enum { ROUNDS = 9 };
+    enum { ROUNDS = 7 };
     size_t row = type_row_bytes(type, a->K), one = row * BENCH_R, at = 0;
     double t[ROUNDS];
     for (int i = 0; i < ROUNDS; i++) {
@@ -98,14 +74,20 @@ static int q_bench(int argc, char **argv)
     for (int i = 0; i < N_QTYPES; i++) {
         const type_info *t = type_get(halves[i].type);
         if (!named(t->name, argc, argv)) continue;
-        q_fill(w, i, BENCH_BYTES / (size_t)t->bytes * (size_t)t->bytes, SANE);
+        size_t part = (1 << 20) / (size_t)t->bytes * (size_t)t->bytes;
+        q_fill(w, i, part, SANE);
+        for (size_t at = part; at < BENCH_BYTES; at += part)
+            memcpy(w + at, w, BENCH_BYTES - at < part ? BENCH_BYTES - at : part);
         for (int l = 1; l < n_q_levels; l++) {
             if (q_levels[l].need & ~cpu) continue;
             q_levels[l].init(&now);
             char *scratch = aligned_alloc(64, (now.mul_scratch(t->type, K) + 127) / 64 * 64);
-            double peak = probe_vnni(), read = probe_memory(w, BENCH_BYTES);
-            printf("%s %s: probe %.0f Gop/s (VPDPBUSD), %.1f GB/s\n", t->name,
-                   q_levels[l].name, peak, read);
+            probe p;
+            probe_select(&p, q_levels[l].name);
+            double peak = 0, read = read_rate(&p, w, BENCH_BYTES);
+            for (int i = 0; i < 10; i++) peak = fmax(peak, p.int8(0.01) * 1e-9);
+            printf("%s %s: int8 peak %.0f Gop/s, reads %.1f GB/s\n", t->name, q_levels[l].name,
+                   peak, read);
             for (size_t b = 0; b < sizeof batch / sizeof *batch; b++) {
                 act a = { .N = batch[b], .K = K, .q = q, .d = d, .s16 = s16 };
                 double s = bench_one(t->type, w, BENCH_BYTES, &a, y, scratch);

@@ -151,7 +151,10 @@ static void check_type(void)
     for (int f = 0; f < N_FILLS; f++) check_shape(qt_now, 33, 2 * e, f);
     check_shape(qt_now, 35, e == 32 ? 576 : 768, SANE);
     check_shape(qt_now, 19, e == 32 ? 1056 : 1280, EXTREME);
-    check_shape(qt_now, 17, 4352, SANE);            /* past any block of K a kernel may use */
+    /* past any block of K and of rows that a kernel may use */
+    check_shape(qt_now, 35, 4352, SANE);
+    check_shape(qt_now, 67, 2304, SANE);
+    check_shape(qt_now, 275, 1280, SANE);
 }
 
 static void quant_row(const float *x, int K)
