@@ -9,6 +9,9 @@ int err_set(dr_err *e, int code, const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(e->msg, sizeof e->msg, fmt, ap);
     va_end(ap);
+    /* Names out of files end up in messages and messages on terminals. */
+    for (char *s = e->msg; *s; s++)
+        if ((unsigned char)*s < 0x20 || *s == 0x7f) *s = '?';
     e->code = code;
     return code;
 }

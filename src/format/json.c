@@ -52,7 +52,9 @@ json_t *json_read(const void *bytes, size_t n, size_t budget, const char *what, 
     json_error_t je;
     json_t *j = json_loadb(bytes, n, JSON_REJECT_DUPLICATES, &je);
     if (j) return j;
-    if (json_error_code(&je) == json_error_out_of_memory) err_nomem(e, cost, what);
+    /* jansson says nothing at all when memory ends in some of its places */
+    if (json_error_code(&je) == json_error_out_of_memory || !je.text[0])
+        err_nomem(e, cost, what);
     else err_set(e, DR_EFORMAT, "%s: line %d: %s", what, je.line, je.text);
     return NULL;
 }
