@@ -3,7 +3,7 @@ _drover() {
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} words=
     COMPREPLY=()
     if [ "$COMP_CWORD" -eq 1 ]; then
-        words="get list rm bench logits help --help --version"
+        words="get list rm bench logits synth tokenize help --help --version"
     else
         case "${COMP_WORDS[1]} $prev" in
             "bench --kv-type") words="f16 bf16 f32" ;;
@@ -16,8 +16,10 @@ _drover() {
                 rm:-*) words="-h --help" ;;
                 bench:-*) words="-p --prompt -n --gen -d --depth -b --batch -r --reps --kv-type --json -t --threads -h --help" ;;
                 logits:-*) words="--ids --out --chunk --last --kv-type -t --threads -h --help" ;;
+                synth:-*) words="--shape --type -o --out --tokenizer --seed --shard -t --threads -q --quiet -h --help" ;;
+                tokenize:-*) words="-f --file --no-bos --special -d --decode -h --help" ;;
                 help:-*) words="--all -h --help" ;;
-                help:*) words="get list rm bench logits help" ;;
+                help:*) words="get list rm bench logits synth tokenize help" ;;
                 *) words=$(drover list 2>/dev/null </dev/null | sed -n 's/^\([a-z0-9][a-z0-9.-]*\) .*/\1/p') ;;
             esac
         fi

@@ -66,4 +66,5 @@ extern const command cmd_list;
 extern const command cmd_logits;
 extern const command cmd_rm;
 extern const command cmd_synth;
+extern const command cmd_tokenize;
 #endif
