@@ -1,9 +1,9 @@
 #!/bin/sh
 # run.sh - run test programs in turn and add up what they say.
 # usage: tests/run.sh PROGRAM...     the last line is "N passed, N failed"
-# A program may take $TEST_TIMEOUT seconds (default 120); it is killed after that and counts as
+# A program may take $TEST_TIMEOUT seconds (default 300); it is killed after that and counts as
 # failed. A line of its output that starts with "skip" is passed on.
-limit=${TEST_TIMEOUT:-120}
+limit=${TEST_TIMEOUT:-300}
 passed=0 failed=0
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
