@@ -127,6 +127,8 @@ void roofline_measure(roofline *r, const model *m, int n_threads)
 
 /* ---- the measurements ---- */
 
+enum { WARM = 16 };         /* tokens fed before anything is timed */
+
 static int rig_init(rig *g, const model *m, const bench_opt *o, dr_err *e)
 {
     int64_t depth = 0, p = 0, batch = 1;
@@ -134,6 +136,7 @@ static int rig_init(rig *g, const model *m, const bench_opt *o, dr_err *e)
     for (int i = 0; i < o->n_p; i++) p = o->p[i] > p ? o->p[i] : p;
     for (int i = 0; i < o->n_batch; i++) batch = o->batch[i] > batch ? o->batch[i] : batch;
     int64_t more = p > o->n_gen ? p : o->n_gen;
+    if (more < WARM) more = WARM;
     int64_t ctx = depth + more + 1;
     if (ctx > HP_MAX_CTX || batch > 4096)
         return err_set(e, DR_EINVAL, "%lld positions and %lld sequences are too many",
@@ -246,7 +249,7 @@ int bench_run(const model *m, int n_threads, const bench_opt *o, bench_result *r
     int rc = rig_init(&g, m, o, e);
     if (rc) goto done;
     roofline_measure(&r->roof, m, n_threads);
-    if ((rc = feed(&g, &g.base, 16, o->n_rows, e))) goto done;          // pages in, pools awake
+    if ((rc = feed(&g, &g.base, WARM, o->n_rows, e))) goto done;          // pages in, pools awake
     kv_truncate(&g.kv, &g.base, 0);
     for (int d = 0; d < o->n_depth; d++) {
         if ((rc = feed(&g, &g.base, o->depth[d] - g.base.len, o->n_rows, e))) goto done;

@@ -12,6 +12,7 @@
 #   out~ REGEX          some line of standard output matches; err~ the same for standard error
 #   out! REGEX          no line of standard output matches; err! the same for standard error
 # Cases of one file run in order in one folder, so a later one may use what an earlier one wrote.
+here=$PWD
 . "$(dirname "$0")/../lib/e2e.sh"
 
 reset() { name='' run='' want=0 needs=''; : >in; : >out; : >checks; }
@@ -46,6 +47,7 @@ judge() {
 [ $# -gt 0 ] || set -- "$SRC"/tests/e2e/cases/*.case
 for path in "$@"; do
     file=$(basename "$path")
+    case $path in /*) ;; *) path=$here/$path ;; esac
     mkdir "$T/work/$file.d" && cd "$T/work/$file.d" || exit 1
     ln -s "$prog" drover
     reset

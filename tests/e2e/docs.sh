@@ -7,6 +7,7 @@
 # README's table of commands must list what `drover help` lists.
 # A block passes when it ends 0 under sh -e. It runs in an empty folder with ./drover in it;
 # blocks of one file share the folder.
+here=$PWD
 . "$(dirname "$0")/../lib/e2e.sh"
 
 drover help | sed -n 's/^  \([a-z][a-z-]*\)  .*/\1/p' | sort >commands
@@ -16,6 +17,7 @@ if cmp -s commands table; then ok; else
 fi
 [ $# -gt 0 ] || set -- "$SRC"/README.md "$SRC"/docs/*.md "$SRC"/docs/*/*.md
 for path in "$@"; do
+    case $path in /*) ;; *) path=$here/$path ;; esac
     [ -f "$path" ] || continue
     name=${path#"$SRC"/}
     dir=$T/work/$(echo "$name" | tr / _).d
