@@ -9,6 +9,7 @@ const command *const cmd_table[] = {
     &cmd_get,
     &cmd_list,
     &cmd_rm,
+    &cmd_info,
     &cmd_bench,
     &cmd_logits,
     &cmd_synth,

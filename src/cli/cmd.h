@@ -62,6 +62,7 @@ int cmd_done(const command *c);
 extern const command cmd_bench;
 extern const command cmd_get;
 extern const command cmd_help;
+extern const command cmd_info;
 extern const command cmd_list;
 extern const command cmd_logits;
 extern const command cmd_rm;

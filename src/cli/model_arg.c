@@ -1,6 +1,8 @@
 /* model_arg.c - see model_arg.h. */
 #include "cli/model_arg.h"
 #include <string.h>
+#include "base/os.h"
+#include "cli/cache.h"
 
 const opt dev_opts[] = {
     { 't', "threads", OPT_INT, offsetof(dev_args, threads), "N",
@@ -19,16 +21,44 @@ kv_type kv_choice(int i)
     return t[i];
 }
 
-model *model_arg_open(const command *c, const char *arg, const dev_args *a, dr_err *e)
+void model_arg_warn(const command *c, const model *m)
 {
-    dev_opt o = { a->device, a->threads, a->cpu_level };
-    model *m = model_open(arg, &o, e);
-    if (!m) return NULL;
-    for (char *s = buf_str(&m->warnings), *end; *s; s = end) {
+    buf all = m->warnings;
+    for (char *s = buf_str(&all), *end; *s; s = end) {
         end = strchr(s, '\n');
         if (!end) end = s + strlen(s);
         cmd_warn(c, "%.*s", (int)(end - s), s);
         if (*end) end++;
     }
+}
+
+model *model_arg_open(const command *c, const char *arg, const dev_args *a, dr_err *e)
+{
+    dev_opt o = { a->device, a->threads, a->cpu_level };
+    buf path = { .cap_max = CACHE_PATH_MAX };
+    model *m = NULL;
+    if (model_resolve(arg, &path, e) == DR_OK) m = model_open(buf_str(&path), &o, e);
+    buf_free(&path);
+    if (m) model_arg_warn(c, m);
     return m;
+}
+
+tokenizer *model_arg_tokenizer_at(const char *path, dr_err *e)
+{
+    const char *slash = strrchr(path, '/');
+    if (os_is_dir(path)) return tok_open(path, e);
+    buf dir = { .cap_max = CACHE_PATH_MAX };
+    if (slash) buf_put(&dir, path, (size_t)(slash - path));
+    else buf_putc(&dir, '.');
+    tokenizer *t = NULL;
+    if (dir.bad) err_set(e, DR_EINVAL, "the path %.100s is too long", path);
+    else t = tok_open(dir.n ? buf_str(&dir) : "/", e);
+    buf_free(&dir);
+    return t;
+}
+
+tokenizer *model_arg_tokenizer(const model *m, dr_err *e)
+{
+    const gguf *g = tensors_gguf(m->ts);
+    return g ? tok_from_gguf(g, e) : model_arg_tokenizer_at(m->path, e);
 }

@@ -4,6 +4,7 @@
 #include "cli/cmd.h"
 #include "dev/dev.h"
 #include "model/model.h"
+#include "text/tokenizer.h"
 
 /* The options that choose the machine; put `{ .kind = OPT_SUB, .at = offsetof(args, dev), .sub =
  * dev_opts }` into a command's table. */
@@ -16,4 +17,9 @@ kv_type kv_choice(int i);
 
 /* Resolve a short name, open, print the model's warnings on stderr. NULL: *e says why. */
 model *model_arg_open(const command *c, const char *arg, const dev_args *a, dr_err *e);
+/* Print its warnings alone. */
+void model_arg_warn(const command *c, const model *m);
+/* The tokenizer that travels with it: in the GGUF, or in the folder of the safetensors. */
+tokenizer *model_arg_tokenizer(const model *m, dr_err *e);
+tokenizer *model_arg_tokenizer_at(const char *path, dr_err *e);
 #endif
