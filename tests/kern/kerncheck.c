@@ -1,0 +1,418 @@
+/* kerncheck.c - every float kernel, at every level this CPU has, bit against bit with
+ * kern_ref.c (kerncheck_q.c has the quantised ones).
+ *
+ *     kerncheck [NAME...]         check            kerncheck --bench    check, then time
+ *
+ * The scheme is checkasm's (x264, FFmpeg, dav1d): fill the table level by level and test each
+ * slot whose pointer is new, always against ref, never against the level below. */
+#include <math.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include "base/half.h"
+#include "base/mem.h"
+#include "kern/fexp.h"
+#include "kern/kern.h"
+#include "t.h"
+
+enum { PAD = 64 };
+static kern ref, new;
+static const char *level;
+static bool bench, flushes;             /* this level's BF16 product flushes subnormals */
+
+static const int sizes[] = { 1, 7, 8, 15, 16, 17, 31, 32, 33, 63, 64, 65, 128, 1000, 4096 };
+#define EACH_SIZE(n) for (int z_ = 0, n; \
+    z_ < (int)(sizeof sizes / sizeof *sizes) && (n = sizes[z_], 1); z_++)
+
+static void *get(size_t n)
+{
+    void *p = mem_aligned(n);
+    if (!p) abort();
+    memset(p, 0, n);
+    return p;
+}
+
+/* Any bits at all, now and then; plain numbers otherwise. */
+static float wild(int one_in)
+{
+    uint32_t u = (uint32_t)(int32_t)(t_rand() * 0x1p23f) ^ (uint32_t)(int32_t)(t_rand() * 0x1p30f) << 9;
+    return u % (uint32_t)one_in ? t_rand() * 4 : f32_from_bits(u * 2654435761u);
+}
+
+static bool same(float a, float b)
+{
+    return f32_bits(a) == f32_bits(b) || (isnan(a) && isnan(b));
+}
+
+static bool same_n(const float *a, const float *b, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (!same(a[i], b[i])) return false;
+    return true;
+}
+
+static double seconds(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+/* Best of ten runs of `call`, each long enough to time; prints the rate of `work` a call. */
+#define BENCH(what, shape, work, unit, call) do { if (bench) { \
+    double best = 1e9, t0_ = seconds(); \
+    do { \
+        double a_ = seconds(); \
+        int n_ = 0; \
+        do { call; n_++; } while (seconds() - a_ < 0.01); \
+        double t_ = (seconds() - a_) / n_; \
+        if (t_ < best) best = t_; \
+    } while (seconds() - t0_ < 0.15); \
+    printf("%s\t%s\t%s\t%.2f us\t%.1f %s\n", what, level, shape, best * 1e6, \
+           (work) / best * 1e-9, unit); } } while (0)
+
+/* ---- products ---- */
+
+static float flush(float x) { return fabsf(x) < 0x1p-126f ? copysignf(0, x) : x; }
+
+/* The BF16 product of level avx512 and above: VDPBF16PS takes subnormals for 0, in and out. */
+static float dot_flush(const uint16_t *w, const uint16_t *x, int K)
+{
+    float P[16] = { 0 };
+    for (int k = 0; k < K; k += 2)
+        for (int o = 1; o >= 0; o--)
+            if (k + o < K) {
+                float *p = &P[k % 32 / 2];
+                *p = flush(fmaf(flush(bf16_to_f32(w[k + o])), flush(bf16_to_f32(x[k + o])), *p));
+            }
+    for (int h = 8; h; h /= 2)
+        for (int i = 0; i < h; i++) P[i] += P[i + h];
+    return P[0];
+}
+
+static void mul_want(int type, float *y, size_t ldy, const void *w, size_t rb, int R, const act *a)
+{
+    if (type != DT_BF16 || !flushes) {
+        ref.mul[type](y, ldy, w, rb, R, a, NULL);
+        return;
+    }
+    for (int n = 0; n < a->N; n++)
+        for (int r = 0; r < R; r++)
+            y[(size_t)n * ldy + (size_t)r] =
+                dot_flush((const uint16_t *)((const char *)w + (size_t)r * rb),
+                          a->bf + (size_t)n * (((size_t)a->K + 31) / 32 * 32), a->K);
+}
+
+/* tiny: numbers so small that products are subnormal. */
+static void mul_shape(int type, int R, int N, int K, bool tiny)
+{
+    size_t b = type == DT_F32 ? 4 : 2, rb = (size_t)K * b, kk = ((size_t)K + 31) / 32 * 32;
+    size_t ldx = (size_t)K + 5, ldy = (size_t)R + 3, ny = ldy * (size_t)N;
+    char *w = get((size_t)R * rb);
+    float *x = get((size_t)N * ldx * 4), *y = get((ny + 2 * PAD) * 4), *want = get(ny * 4);
+    uint16_t *bf = get((size_t)N * kk * 2);
+    char *scratch = get(MUL_FLOAT_SCRATCH);
+    float scale = tiny ? 0x1p-66f : 1;
+    for (size_t i = 0; i < (size_t)R * (size_t)K; i++) {
+        float f = t_rand() * (type == DT_F16 && tiny ? 0x1p-14f : scale);
+        uint16_t h = type == DT_F16 ? f32_to_f16(f) : f32_to_bf16(f);
+        if (type == DT_F32) memcpy(w + 4 * i, &f, 4);
+        else memcpy(w + 2 * i, &h, 2);
+    }
+    for (size_t i = 0; i < (size_t)N * ldx; i++) x[i] = t_rand() * scale;
+    for (int n = 0; n < N; n++)
+        for (int k = 0; k < K; k++)
+            bf[(size_t)n * kk + (size_t)k] = f32_to_bf16(x[(size_t)n * ldx + (size_t)k]);
+    act a = { .N = N, .K = K, .x = x, .ldx = ldx, .bf = bf };
+    for (size_t i = 0; i < ny + 2 * PAD; i++) y[i] = 7;
+    for (size_t i = 0; i < ny; i++) want[i] = 7;
+    mul_want(type, want, ldy, w, rb, R, &a);
+    new.mul[type](y + PAD, ldy, w, rb, R, &a, scratch);
+    t_ok(same_n(y + PAD, want, ny), __FILE__, __LINE__, "%s R %d N %d K %d tiny %d: other bits",
+         type_get(type)->name, R, N, K, tiny);
+    for (int i = 0; i < PAD; i++) CHECK(y[i] == 7 && y[PAD + ny + (size_t)i] == 7);
+    mem_free(w), mem_free(x), mem_free(y), mem_free(want), mem_free(bf), mem_free(scratch);
+}
+
+static void mul_bench(int type, int R, int N, int K)
+{
+    if (!bench) return;
+    size_t b = type == DT_F32 ? 4 : 2, rb = (size_t)K * b;
+    char *w = get((size_t)R * rb), *scratch = get(MUL_FLOAT_SCRATCH);
+    float *x = get((size_t)N * (size_t)K * 4), *y = get((size_t)N * (size_t)R * 4);
+    uint16_t *bf = get((size_t)N * (size_t)K * 2);
+    act a = { .N = N, .K = K, .x = x, .ldx = (size_t)K, .bf = bf };
+    char shape[64];
+    snprintf(shape, sizeof shape, "%dx%d N %d", R, K, N);
+    BENCH(type_get(type)->name, shape, 2.0 * R * N * K, "Gop/s",
+          new.mul[type](y, (size_t)R, w, rb, R, &a, scratch));
+    mem_free(w), mem_free(x), mem_free(y), mem_free(bf), mem_free(scratch);
+}
+
+static void mul_type(int type)
+{
+    static const int Ks[] = { 1, 15, 16, 31, 33, 64, 100, 320, 1024, 1100, 2080, 4200 };
+    for (size_t i = 0; i < sizeof Ks / sizeof *Ks; i++) {
+        mul_shape(type, 1, 1, Ks[i], false);
+        mul_shape(type, 7, 3, Ks[i], false);
+        mul_shape(type, 9, 8, Ks[i], false);
+    }
+    for (int N = 1; N <= 14; N++) mul_shape(type, 5, N, 66, N % 2);
+    mul_shape(type, 70, 101, 40, false);        // more than a block of rows and of inputs
+    mul_shape(type, 66, 100, 40, true);
+    mul_shape(type, 65, 97, 2070, false);       // and of K
+    mul_bench(type, 64, 1, 2048);
+    mul_bench(type, 64, 4, 2048);
+    mul_bench(type, 64, 8, 2048);
+    mul_bench(type, 64, 96, 576);
+    mul_bench(type, 64, 512, 2048);
+    mul_bench(type, 64, 512, 8192);
+}
+
+static void check_mul_f32(void) { mul_type(DT_F32); }
+static void check_mul_f16(void) { mul_type(DT_F16); }
+static void check_mul_bf16(void) { mul_type(DT_BF16); }
+
+/* ---- the element-wise ---- */
+
+static float x[4096 + 2 * PAD], w[4096 + 2 * PAD], y[4096 + 2 * PAD], yr[4096 + 2 * PAD];
+static uint16_t h[4096 + 2 * PAD], hr[4096 + 2 * PAD];
+
+static void halves(void (*fn)(uint16_t *, const float *, int64_t),
+                   void (*want)(uint16_t *, const float *, int64_t))
+{
+    for (int round = 0; round < 40; round++)
+        EACH_SIZE(n) {
+            for (int i = 0; i < n + 2 * PAD; i++) h[i] = 7;
+            for (int i = 0; i < n; i++) {
+                x[i] = wild(2);
+                if (i % 3 == 0) x[i] = f16_to_f32((uint16_t)f32_bits(x[i])) * (1 + 0x1p-12f);
+                if (i % 5 == 0) x[i] *= 0x1p-16f;
+            }
+            want(hr, x, n);
+            fn(h + PAD, x, n);
+            CHECK(!memcmp(h + PAD, hr, (size_t)n * 2));
+            for (int i = 0; i < PAD; i++) CHECK(h[i] == 7 && h[PAD + n + i] == 7);
+        }
+    BENCH("to_half", "4096", 4096 * 6.0, "GB/s", fn(h, x, 4096));
+}
+
+static void check_to_bf16(void) { halves(new.to_bf16, ref.to_bf16); }
+static void check_to_f16(void) { halves(new.to_f16, ref.to_f16); }
+
+static void check_rmsnorm(void)
+{
+    EACH_SIZE(n) {
+        for (int i = 0; i < n + 2 * PAD; i++) x[i] = t_rand(), w[i] = t_rand(), y[i] = 7;
+        float a = ref.rmsnorm(yr, x, w, n, 1e-5f), b = new.rmsnorm(y + PAD, x, w, n, 1e-5f);
+        CHECK(same(a, b) && same_n(y + PAD, yr, (size_t)n));
+        for (int i = 0; i < PAD; i++) CHECK(y[i] == 7 && y[PAD + n + i] == 7);
+        memcpy(yr, x, (size_t)n * sizeof *x);
+        new.rmsnorm(yr, yr, w, n, 1e-5f);                                        // y == x
+        CHECK(same_n(yr, y + PAD, (size_t)n));
+    }
+    BENCH("rmsnorm", "4096", 4096 * 12.0, "GB/s", new.rmsnorm(y, x, w, 4096, 1e-5f));
+}
+
+static void check_add(void)
+{
+    EACH_SIZE(n) {
+        for (int i = 0; i < n + 2 * PAD; i++) x[i] = wild(9), y[i] = yr[i] = 7;
+        for (int i = 0; i < n; i++) y[PAD + i] = yr[PAD + i] = wild(9);
+        ref.add(yr + PAD, x, n);
+        new.add(y + PAD, x, n);
+        CHECK(same_n(y, yr, (size_t)n + 2 * PAD));
+    }
+    BENCH("add", "4096", 4096 * 12.0, "GB/s", new.add(y, x, 4096));
+}
+
+static void check_swiglu(void)
+{
+    for (int round = 0; round < 60; round++)
+        EACH_SIZE(n) {
+            for (int i = 0; i < n + 2 * PAD; i++) y[i] = 7;
+            for (int i = 0; i < n; i++) x[i] = wild(4) * (1 << i % 7), w[i] = wild(50);
+            ref.swiglu(yr, x, w, n);
+            new.swiglu(y + PAD, x, w, n);
+            CHECK(same_n(y + PAD, yr, (size_t)n));
+            for (int i = 0; i < PAD; i++) CHECK(y[i] == 7 && y[PAD + n + i] == 7);
+        }
+    for (int i = 0; i < 4096; i++) x[i] = t_rand() * 8, w[i] = t_rand();
+    BENCH("swiglu", "4096", 4096.0, "G/s", new.swiglu(y, x, w, 4096));
+}
+
+static void check_argmax(void)
+{
+    EACH_SIZE(n) {
+        for (int round = 0; round < 50; round++) {
+            for (int i = 0; i < n; i++) x[i] = floorf(t_rand() * 40);
+            if (round % 3 == 0) x[(round * 37) % n] = NAN;
+            if (round % 4 == 0) for (int i = 0; i < n; i++) x[i] = -INFINITY;
+            if (round % 7 == 0) x[0] = NAN, x[n - 1] = round % 2 ? -0.0f : INFINITY;
+            CHECK(ref.argmax(x, n) == new.argmax(x, n));
+        }
+    }
+    x[0] = x[1] = NAN;
+    CHECK(new.argmax(x, 2) == 0);
+    x[1] = -INFINITY;
+    CHECK(new.argmax(x, 2) == 1);
+    for (int i = 0; i < 4096; i++) x[i] = t_rand();
+    volatile int64_t sink = 0;
+    BENCH("argmax", "4096", 4096 * 4.0, "GB/s", sink += new.argmax(x, 4096));
+    (void)sink;
+}
+
+/* ---- attention ---- */
+
+enum { MAX_R = 70, MAX_HS = 144, T64 = ATTN_TILE };
+typedef struct { float m[MAX_R], l[MAX_R], acc[MAX_R * MAX_HS]; } attn_state;
+
+static void attn_type(int type, attn_fn *fn, attn_fn *want)
+{
+    static attn_state a, b;
+    static float q[MAX_R * MAX_HS], kv[2 * MAX_HS * T64], p[MAX_R * T64];
+    static uint16_t kvh[2 * MAX_HS * T64];
+    static const int dims[] = { 1, 16, 20, 64, 80, 96, 128, 144 };
+    static const int rows[] = { 1, 2, 3, 4, 5, 6, 7, 12, 64, 70 };
+    int lo[MAX_R], hi[MAX_R];
+    const void *at = type == DT_F32 ? (const void *)kv : kvh;
+    size_t b1 = type == DT_F32 ? 4 : 2;
+    for (int z = 0; z < 8; z++)
+        for (int y1 = 0; y1 < 10; y1++) {
+            int hs = dims[z], R = rows[y1];
+            const char *k = at, *v = k + (size_t)hs * T64 * b1;
+            memset(&a, 0, sizeof a);
+            for (int r = 0; r < MAX_R; r++) a.m[r] = -INFINITY;
+            b = a;
+            for (int tile = 0; tile < 4; tile++) {
+                for (int i = 0; i < hs * R; i++) q[i] = t_rand();
+                for (int i = 0; i < 2 * hs * T64; i++) {
+                    float f = t_rand();
+                    kvh[i] = type == DT_F16 ? f32_to_f16(f) : f32_to_bf16(f);
+                    kv[i] = f;
+                }
+                for (int r = 0; r < R; r++) {
+                    int u = (int)((t_rand() + 1) * 40), s = (int)((t_rand() + 1) * 20);
+                    lo[r] = tile % 2 ? u : 0, hi[r] = tile == 0 ? T64 : tile == 2 ? s + r / 3 : u + s;
+                    if (hi[r] > T64) hi[r] = T64;
+                }
+                // what no row sees may be anything
+                for (int j = 0; j < T64; j++) {
+                    bool seen = false;
+                    for (int r = 0; r < R; r++) seen |= lo[r] <= j && j < hi[r];
+                    for (int d = 0; !seen && d < hs; d++) {
+                        kv[d * T64 + j] = kv[hs * T64 + j * hs + d] = NAN;
+                        kvh[d * T64 + j] = kvh[hs * T64 + j * hs + d] = 0x7fff;
+                    }
+                }
+                want(b.m, b.l, b.acc, q, R, hs, k, v, lo, hi, p);
+                fn(a.m, a.l, a.acc, q, R, hs, k, v, lo, hi, p);
+                t_ok(!memcmp(&a, &b, sizeof a), __FILE__, __LINE__, "R %d hs %d tile %d: other bits",
+                     R, hs, tile);
+            }
+        }
+    for (int r = 0; r < MAX_R; r++) lo[r] = 0, hi[r] = T64;
+    for (int i = 0; i < 2 * 128 * T64; i++) kv[i] = t_rand(), kvh[i] = f32_to_bf16(kv[i]);
+    if (type == DT_F16) for (int i = 0; i < 2 * 128 * T64; i++) kvh[i] = f32_to_f16(kv[i]);
+    for (int hs = 64; hs <= 128; hs += 64)
+        for (int R = 1; R <= 64; R *= 4) {
+            char shape[32];
+            snprintf(shape, sizeof shape, "hs %d R %d", hs, R);
+            const char *k = at, *v = k + (size_t)hs * T64 * b1;
+            BENCH("attn", shape, 4.0 * R * hs * T64, "Gop/s",
+                  fn(a.m, a.l, a.acc, q, R, hs, k, v, lo, hi, p));
+        }
+}
+
+static void check_attn_f32(void) { attn_type(DT_F32, new.attn_f32, ref.attn_f32); }
+static void check_attn_f16(void) { attn_type(DT_F16, new.attn_f16, ref.attn_f16); }
+static void check_attn_bf16(void) { attn_type(DT_BF16, new.attn_bf16, ref.attn_bf16); }
+
+static void check_attn_merge(void)
+{
+    static attn_state a, b, c;
+    for (int round = 0; round < 200; round++) {
+        int R = 1 + round % 13, hs = 1 + round * 7 % MAX_HS;
+        for (int r = 0; r < R; r++) {
+            a.m[r] = r % 4 == 1 ? -INFINITY : t_rand() * 9, a.l[r] = t_rand() + 2;
+            c.m[r] = r % 4 >= 2 ? t_rand() * 9 : -INFINITY, c.l[r] = t_rand() + 2;
+            for (int d = 0; d < hs; d++)
+                a.acc[r * hs + d] = t_rand(), c.acc[r * hs + d] = t_rand();
+        }
+        b = a;
+        ref.attn_merge(b.m, b.l, b.acc, c.m, c.l, c.acc, R, hs);
+        new.attn_merge(a.m, a.l, a.acc, c.m, c.l, c.acc, R, hs);
+        CHECK(!memcmp(&a, &b, sizeof a));
+    }
+}
+
+/* exp itself, over the floats of its range, against the C library in double. */
+static void check_fexp(void)
+{
+    double worst = 0;
+    for (int sign = 0; sign < 2; sign++)
+        for (uint32_t u = 0x2f000000; u < 0x42b0bf00; u += 1009) {
+            float v = f32_from_bits(u | (uint32_t)sign << 31);
+            if (v < FEXP_LO || v > FEXP_HI) break;
+            int e;
+            double want = exp(v);
+            frexp(want, &e);
+            double err = fabs(fexp(v) - want) / ldexp(1, e - 24 < -149 ? -149 : e - 24);
+            if (err > worst) worst = err;
+        }
+    CHECK(worst < 2);
+    if (bench) printf("fexp\tworst error\t%.3f ulp\n", worst);
+    CHECK(fexp(-INFINITY) == 0 && fexp(-87.35f) == 0 && fexp(0) == 1);
+    CHECK(fexp(INFINITY) == fexp(FEXP_HI) && isfinite(fexp(FEXP_HI)) && isnan(fexp(NAN)));
+}
+
+static const struct { const char *name; size_t slot; void (*fn)(void); } checks[] = {
+    { "mul_f32",    offsetof(kern, mul[DT_F32]),  check_mul_f32 },
+    { "mul_f16",    offsetof(kern, mul[DT_F16]),  check_mul_f16 },
+    { "mul_bf16",   offsetof(kern, mul[DT_BF16]), check_mul_bf16 },
+    { "to_bf16",    offsetof(kern, to_bf16),      check_to_bf16 },
+    { "to_f16",     offsetof(kern, to_f16),       check_to_f16 },
+    { "rmsnorm",    offsetof(kern, rmsnorm),      check_rmsnorm },
+    { "add",        offsetof(kern, add),          check_add },
+    { "swiglu",     offsetof(kern, swiglu),       check_swiglu },
+    { "attn_f32",   offsetof(kern, attn_f32),     check_attn_f32 },
+    { "attn_f16",   offsetof(kern, attn_f16),     check_attn_f16 },
+    { "attn_bf16",  offsetof(kern, attn_bf16),    check_attn_bf16 },
+    { "attn_merge", offsetof(kern, attn_merge),   check_attn_merge },
+    { "argmax",     offsetof(kern, argmax),       check_argmax },
+};
+enum { N_CHECKS = sizeof checks / sizeof *checks };
+/* the float products and all other slots are here; quant_q8, mul_scratch and the rest of mul[]
+ * are kerncheck_q.c's */
+_Static_assert(sizeof(kern) == (KERN_MAX_TYPE - 3 + N_CHECKS + 2) * sizeof(void (*)(void)),
+               "a kernel has no test");
+
+int main(int argc, char **argv)
+{
+    if (argc > 1 && !strcmp(argv[1], "--bench")) bench = true, argc--, argv++;
+    t_begin(argc, argv);
+    unsigned cpu = cpu_detect();
+    kern_select(&ref, "ref");
+    new = ref;
+    t_run("fexp", check_fexp);
+    for (int l = 1; l < n_kern_levels; l++) {
+        level = kern_levels[l].name;
+        if ((kern_levels[l].need & cpu) != kern_levels[l].need) {
+            printf("skip %s: not on this CPU\n", level);
+            continue;
+        }
+        flushes |= (kern_levels[l].need & CPU_AVX512) != 0;
+        kern below = new;
+        kern_levels[l].init(&new);
+        for (int i = 0; i < N_CHECKS; i++) {
+            char name[64];
+            snprintf(name, sizeof name, "%s_%s", checks[i].name, level);
+            if (memcmp((char *)&new + checks[i].slot, (char *)&below + checks[i].slot,
+                       sizeof(void (*)(void))))          // this level brought a new one
+                t_run(name, checks[i].fn);
+        }
+    }
+    return t_end();
+}
