@@ -18,7 +18,7 @@ enum { ATTN_TILE = 64, ATTN_CHUNK = 1024, KERN_MAX_TYPE = 31, QBLOCK = 32 };
 /* Blocks of the float products, chosen so that a block's weights, inputs and partial sums stay
  * in a second-level cache of 1 MB; and the scratch that mul of F32, F16 and BF16 wants. */
 enum { MUL_ROWS = 64, MUL_COLS = 96, MUL_KC = 4096 /* bytes of a row */ };
-enum { MUL_FLOAT_SCRATCH = MUL_ROWS * MUL_COLS * 64 + MUL_ROWS * MUL_KC };
+enum { MUL_FLOAT_SCRATCH = MUL_ROWS * MUL_COLS * 64 + MUL_ROWS * (MUL_KC + 64) };
 
 /* N input rows of K values in the form(s) that the weight types at hand want; what is not
  * needed is NULL. Rows are contiguous in each array. */

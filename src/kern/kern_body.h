@@ -69,9 +69,9 @@ static inline vf v_exp(vf x)
 static int least(int a, int b) { return a < b ? a : b; }
 
 /* A block of F16 rows as f32, exact: (R,K) at f. */
-static void KERN(widen)(float *f, const uint16_t *w, size_t ldw, int R, int K)
+static void KERN(widen)(float *f, const uint16_t *w, size_t ldw, int R, int K, size_t ldf)
 {
-    for (int r = 0; r < R; r++, w += ldw, f += K) {
+    for (int r = 0; r < R; r++, w += ldw, f += ldf) {
         int k = 0;
         for (; k + 16 <= K; k += 16) v_store(f + k, v_load_f16(w + k));
         if (k < K) v_store_n(f + k, v_load_f16_n(w + k, K - k), K - k);
@@ -111,8 +111,8 @@ DRIVER(bf16, uint16_t, uint16_t, a->bf, ((size_t)a->K + 31) / 32 * 32, KC16,
        KERN(bf16_block)(wb, ldw, rr, MUL_R, xb, ldx, nn, kk, P, first, last, yb, ldy))
 DRIVER(f16, uint16_t, float, a->x, a->ldx, KC32,
        float *f = (float *)(P + MUL_ROWS * MUL_COLS);
-       KERN(widen)(f, wb, ldw, rr, kk);
-       KERN(f32_block)(f, (size_t)kk, rr, MUL_R, xb, ldx, nn, kk, P, first, last, yb, ldy))
+       KERN(widen)(f, wb, ldw, rr, kk, (size_t)kk + 16);
+       KERN(f32_block)(f, (size_t)kk + 16, rr, MUL_R, xb, ldx, nn, kk, P, first, last, yb, ldy))
 #undef DRIVER
 
 /* ---- conversions and the element-wise ---- */

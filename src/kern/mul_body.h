@@ -45,9 +45,9 @@ static inline __attribute__((always_inline)) void MUL(tile)(int R, int C, const 
         return;
     }
     int c = 0;
-#ifdef V_TREE_4X4
-    if (R == 4)
-        for (; c + 4 <= C; c += 4) v_tree_4x4(y + (size_t)c * ldy, ldy, acc + c, C);
+#ifdef V_TREES
+    if (R == MUL_R && C >= 4) v_tree_4x4(y, ldy, acc, C), c = 4;
+    if (R == MUL_R && C - c >= 2) v_tree_4x2(y + (size_t)c * ldy, ldy, acc + c, C), c += 2;
 #endif
 #pragma GCC unroll 8
     for (; c < C; c++)

@@ -137,4 +137,16 @@ static inline void v_tree_4x4(float *y, size_t ldy, const vf *a, int ld)
     _mm_storeu_ps(y + 2 * ldy, _mm512_extractf32x4_ps(z, 2));
     _mm_storeu_ps(y + 3 * ldy, _mm512_extractf32x4_ps(z, 3));
 }
-#define V_TREE_4X4 1
+
+/* The same of a MUL_R x 2 tile. */
+static inline void v_tree_4x2(float *y, size_t ldy, const vf *a, int ld)
+{
+    vf h = tree_half(a[0], a[1], a[ld], a[ld + 1]);
+    vf g = tree_half(a[2 * ld], a[2 * ld + 1], a[3 * ld], a[3 * ld + 1]);
+    vf u = v_add(_mm512_shuffle_ps(h, g, 0x44), _mm512_shuffle_ps(h, g, 0xee));
+    vf z = v_add(_mm512_shuffle_ps(u, u, 0x88), _mm512_shuffle_ps(u, u, 0xdd));
+    _mm_storeu_ps(y, _mm_unpacklo_ps(_mm512_castps512_ps128(z), _mm512_extractf32x4_ps(z, 2)));
+    _mm_storeu_ps(y + ldy, _mm_unpacklo_ps(_mm512_extractf32x4_ps(z, 1),
+                                           _mm512_extractf32x4_ps(z, 3)));
+}
+#define V_TREES 1

@@ -15,6 +15,7 @@
 #include "base/mem.h"
 #include "kern/fexp.h"
 #include "kern/kern.h"
+#include "kern/probe.h"
 #include "t.h"
 
 enum { PAD = 64 };
@@ -53,25 +54,32 @@ static bool same_n(const float *a, const float *b, size_t n)
     return true;
 }
 
-static double seconds(void)
+static double seconds(void)                 /* of this thread: the machine may be shared */
 {
     struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
-/* Best of ten runs of `call`, each long enough to time; prints the rate of `work` a call. */
-#define BENCH(what, shape, work, unit, call) do { if (bench) { \
-    double best = 1e9, t0_ = seconds(); \
+/* Best run of `call`, each long enough to time; prints the rate of `work` a call, and its share
+ * of what the level's probe reaches at about the same time. */
+#define BENCH_OF(what, shape, work, unit, peak, call) do { if (bench) { \
+    double best = 1e9, t0_ = seconds(), top_ = peak; \
     do { \
         double a_ = seconds(); \
         int n_ = 0; \
-        do { call; n_++; } while (seconds() - a_ < 0.01); \
+        do { call; n_++; } while (seconds() - a_ < 0.0005); \
         double t_ = (seconds() - a_) / n_; \
         if (t_ < best) best = t_; \
     } while (seconds() - t0_ < 0.15); \
-    printf("%s\t%s\t%s\t%.2f us\t%.1f %s\n", what, level, shape, best * 1e6, \
-           (work) / best * 1e-9, unit); } } while (0)
+    double top2_ = peak; \
+    if (top2_ > top_) top_ = top2_; \
+    printf("%s\t%s\t%s\t%.2f us\t%.1f %s", what, level, shape, best * 1e6, \
+           (work) / best * 1e-9, unit); \
+    if (top_ > 0) printf("\t%.0f %%", 100 * (work) / best / top_); \
+    printf("\n"); } } while (0)
+#define BENCH(what, shape, work, unit, call) BENCH_OF(what, shape, work, unit, 0, call)
+static probe tops;
 
 /* ---- products ---- */
 
@@ -146,7 +154,8 @@ static void mul_bench(int type, int R, int N, int K)
     act a = { .N = N, .K = K, .x = x, .ldx = (size_t)K, .bf = bf };
     char shape[64];
     snprintf(shape, sizeof shape, "%dx%d N %d", R, K, N);
-    BENCH(type_get(type)->name, shape, 2.0 * R * N * K, "Gop/s",
+    BENCH_OF(type_get(type)->name, shape, 2.0 * R * N * K, "Gop/s",
+             type == DT_BF16 ? tops.bf16(0.02) : tops.f32(0.02),
           new.mul[type](y, (size_t)R, w, rb, R, &a, scratch));
     mem_free(w), mem_free(x), mem_free(y), mem_free(bf), mem_free(scratch);
 }
@@ -321,7 +330,7 @@ static void attn_type(int type, attn_fn *fn, attn_fn *want)
             char shape[32];
             snprintf(shape, sizeof shape, "hs %d R %d", hs, R);
             const char *k = at, *v = k + (size_t)hs * T64 * b1;
-            BENCH("attn", shape, 4.0 * R * hs * T64, "Gop/s",
+            BENCH_OF("attn", shape, 4.0 * R * hs * T64, "Gop/s", tops.f32(0.02),
                   fn(a.m, a.l, a.acc, q, R, hs, k, v, lo, hi, p));
         }
 }
@@ -406,6 +415,7 @@ int main(int argc, char **argv)
         flushes |= (kern_levels[l].need & CPU_AVX512) != 0;
         kern below = new;
         kern_levels[l].init(&new);
+        probe_select(&tops, level);
         for (int i = 0; i < N_CHECKS; i++) {
             char name[64];
             snprintf(name, sizeof name, "%s_%s", checks[i].name, level);
