@@ -42,7 +42,8 @@ static inline void hostile_truncate(hostile_fn fn, const void *bytes, size_t n)
 {
     dr_err e;
     for (size_t k = 0; k < n; k++)
-        if (hostile_once(fn, bytes, k, &e) == DR_OK) fail_msg("%zu of %zu bytes were accepted", k, n);
+        if (hostile_once(fn, bytes, k, &e) == DR_OK)
+            fail_msg("%zu of %zu bytes were accepted", k, n);
     if (hostile_once(fn, bytes, n, &e) != DR_OK) fail_msg("the whole is refused: %s", e.msg);
 }
 
@@ -77,7 +78,8 @@ static inline void hostile_nomem(hostile_fn fn, const void *bytes, size_t n, boo
         int rc = fn(bytes, n, &e);
         mem_fail_after(-1);
         if (mem_live_bytes() != live)
-            fail_msg("allocation %ld fails: %zu bytes were not freed", k, mem_live_bytes() - live);
+            fail_msg("allocation %ld fails: %zu bytes were not freed", k,
+                     mem_live_bytes() - live);
         if (rc == DR_OK) {
             assert_true(k > 0);
             return;

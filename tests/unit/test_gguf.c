@@ -1,4 +1,4 @@
-/* test_gguf.c - the GGUF reader and writer: what is read, what is refused and how, hostile bytes. */
+/* test_gguf.c - the GGUF reader and writer: what is read, what is refused and how. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

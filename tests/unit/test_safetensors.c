@@ -103,7 +103,8 @@ static void refusals(void **state)
     make("{" T("a", "F32", "[1.5]", "0", "4") "}", 8); refused(DR_EFORMAT, "dimension 0");
     make("{" T("a", "F32", "[4611686018427387904,8]", "0", "4") "}", 8);
     refused(DR_EFORMAT, "dimension 0");
-    make("{" T("a", "F32", "[1]", "99999999999999999999", "4") "}", 8); refused(DR_EFORMAT, "too big");
+    make("{" T("a", "F32", "[1]", "99999999999999999999", "4") "}", 8);
+    refused(DR_EFORMAT, "too big");
     make("{" T("a", "Q9", "[1]", "0", "4") "}", 4); refused(DR_EUNSUPPORTED, "dtype Q9");
     make("{" T("a", "F4", "[1]", "0", "1") "}", 1); refused(DR_EFORMAT, "do not match");
     make("{" T("a", "F32", "[1,1,1,1,1]", "0", "4") "}", 4); refused(DR_EFORMAT, "5 dimensions");

@@ -1,0 +1,101 @@
+#!/usr/bin/env python3
+"""Seeds of tests/fuzz/corpus for the readers of format/: small whole files, and the classic ways
+in which they lie. Fuzzers add to them; this only ever adds or rewrites its own."""
+import json
+import os
+import struct
+
+root = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tests/fuzz/corpus")
+
+
+def put(kinds, name, data):
+    for kind in kinds:
+        with open(os.path.join(root, kind, name), "wb") as f:
+            f.write(data)
+
+
+def s(text):
+    return struct.pack("<Q", len(text)) + text.encode()
+
+
+def kv(key, t, payload):
+    return s(key) + struct.pack("<I", t) + payload
+
+
+def info(name, dims, t, offset):
+    return s(name) + struct.pack("<I", len(dims)) + b"".join(struct.pack("<Q", d) for d in dims) + \
+        struct.pack("<IQ", t, offset)
+
+
+def gguf(kvs, infos, data, version=3, n_kv=None, n_t=None):
+    b = b"GGUF" + struct.pack("<IQQ", version, len(infos) if n_t is None else n_t,
+                              len(kvs) if n_kv is None else n_kv) + b"".join(kvs) + b"".join(infos)
+    return b + b"\0" * (-len(b) % 32) + data
+
+
+KV = [kv("general.architecture", 8, s("llama")), kv("a", 0, b"\1"), kv("b", 1, b"\xff"),
+      kv("c", 2, b"\1\2"), kv("d", 3, b"\1\2"), kv("e", 4, b"\1\2\3\4"), kv("f", 5, b"\1\2\3\4"),
+      kv("g", 6, b"\0\0\x80\x3f"), kv("h", 7, b"\1"), kv("i", 10, b"\1" * 8),
+      kv("j", 11, b"\xff" * 8), kv("k", 12, b"\0" * 8),
+      kv("tokens", 9, struct.pack("<IQ", 8, 3) + s("x") + s("") + s("yy")),
+      kv("types", 9, struct.pack("<IQ", 5, 2) + b"\0" * 8), kv("general.alignment", 4, b"\x20\0\0\0")]
+types = {0: (1, 4), 1: (1, 2), 30: (1, 2), 2: (32, 18), 3: (32, 20), 6: (32, 22), 7: (32, 24),
+         8: (32, 34), 10: (256, 84), 11: (256, 110), 12: (256, 144), 13: (256, 176),
+         14: (256, 210), 23: (256, 136)}
+infos, data = [], b""
+for t, (elems, size) in types.items():
+    infos.append(info("t%d" % t, [elems, 2], t, len(data)))
+    data += bytes(range(256))[:size] * 2 if size < 256 else b"\1" * (2 * size)
+    data += b"\0" * (-len(data) % 32)
+whole = gguf(KV, infos, data)
+G = ["gguf", "tensors"]
+put(G, "whole", whole)
+put(G, "v2", gguf(KV, infos, data, version=2))
+put(G, "empty", gguf([], [], b""))
+put(G, "big-endian", b"GGUF" + struct.pack(">IQQ", 3, 1, 1))
+put(G, "cut", whole[:len(whole) // 2])
+put(G, "many", gguf([], [], b"", n_kv=2 ** 63, n_t=2 ** 63))
+put(G, "nested", gguf([kv("a", 9, struct.pack("<IQIQ", 9, 1, 9, 1))], [], b""))
+put(G, "long-array", gguf([kv("a", 9, struct.pack("<IQ", 10, 2 ** 61))], [], b""))
+put(G, "twice", gguf(KV[:1] * 2, infos[:1] * 2, data))
+put(G, "align-0", gguf([kv("general.alignment", 4, b"\0" * 4)], infos[:1], data))
+put(G, "unknown-type", gguf([], [info("u", [7], 222, 0), info("v", [4], 0, 0)], b"\0" * 32))
+put(G, "overlap", gguf([], [info("a", [16], 0, 0), info("b", [16], 0, 32)], b"\0" * 128))
+put(G, "wrap", gguf([], [info("a", [2 ** 31, 2 ** 31, 2 ** 31], 0, 0)], b""))
+put(G, "lfs", b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 123456789\n")
+
+
+def st(header, data=b"", length=None):
+    h = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return struct.pack("<Q", len(h) if length is None else length) + h + data
+
+
+def t(dtype, shape, a, b):
+    return {"dtype": dtype, "shape": shape, "data_offsets": [a, b]}
+
+
+good = {"__metadata__": {"format": "pt"}, "a": t("F32", [2, 3], 0, 24), "b": t("BF16", [3], 24, 30),
+        "c": t("I64", [], 30, 38), "d": t("F8_E4M3", [2], 38, 40), "\u00e9": t("F16", [0], 40, 40)}
+S = ["safetensors", "tensors"]
+put(S, "st-whole", st(good, bytes(40)))
+put(S, "st-empty", st({}))
+put(S, "st-short", st(good, bytes(39)))
+put(S, "st-long", st(good, bytes(41)))
+put(S, "st-length", st(good, bytes(40), length=2 ** 63))
+put(S, "st-overlap", st({"a": t("F32", [1], 0, 4), "b": t("F32", [1], 0, 4)}, bytes(4)))
+put(S, "st-twice", st(b'{"a":{},"a":{}}'))
+put(S, "st-odd", st({"b": t("BF16", [1], 0, 2), "a": t("F32", [1], 2, 6)}, bytes(6)))
+put(S, "st-negative", st({"a": t("F32", [-1], 4, 0)}, bytes(4)))
+put(S, "st-huge", st({"a": t("F32", [2 ** 62, 8], 0, 4)}, bytes(4)))
+put(S, "st-deep", st(b'{"a":' + b"[" * 3000 + b"]" * 3000 + b"}"))
+put(["json"], "config", json.dumps({"architectures": ["LlamaForCausalLM"], "eps": 1e-5, "n": 1,
+                                    "s": "\u00e9\n\"", "b": True, "z": None}).encode())
+put(["json"], "arrays", b"[[],[],{},{},[[[]]],\"\",0,-1,1e400]")
+put(["json"], "broken", b'{"a" 1}')
+put(["json"], "string", b'["' + b"x" * 500 + b'\\u0000\\ud800"]')
+put(["shards"], "whole", b'{"metadata":{"total_size":8},"weight_map":{"x":"a.safetensors",'
+    b'"y":"b.safetensors"}}')
+put(["shards"], "missing", b'{"weight_map":{"x":"c.safetensors"}}')
+put(["shards"], "escape", b'{"weight_map":{"x":"../a.safetensors"}}')
+put(["shards"], "wrong", b'{"weight_map":{"x":"b.safetensors"}}')
+put(["shards"], "number", b'{"weight_map":{"x":1}}')
