@@ -40,10 +40,11 @@ OPT_debug   := -O0 -g
 OPT_asan    := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 OPT_ubsan   := -O1 -g -fsanitize=undefined -fno-sanitize-recover=undefined
 OPT_tsan    := -O1 -g -fsanitize=thread
+OPT_fuzz    := $(OPT_asan) -fsanitize=fuzzer-no-link
 OPT_cov     := -O0 -g --coverage
 OPT  := $(OPT_$(BUILD))
 ifeq ($(OPT),)
-$(error BUILD=$(BUILD) is not one of release debug asan ubsan tsan cov)
+$(error BUILD=$(BUILD) is not one of release debug asan ubsan tsan cov fuzz)
 endif
 DR_CFLAGS := $(CSTD) $(WARN) $(OPT) -fPIC -fvisibility=hidden -fno-math-errno -ffp-contract=off \
           -DDR_VERSION='"$(VERSION)"' -Iinclude -Isrc -Itests/lib $(CPPFLAGS) $(CFLAGS)
@@ -132,7 +133,7 @@ check-e2e: $(O)/drover $(EXAM) lib
 $(FUZZ:=.replay): $(O)/tests/fuzz/%.replay: $(O)/tests/fuzz/%.o $(O)/tests/fuzz/replay.o $(O)/core.a
 	$(call say,LD  $@)
 	$(Q)$(CC) $(OPT) $(LDFLAGS) -o $@ $^ $(LDLIBS)
-# The fuzzers themselves: make fuzz CC=clang BUILD=asan
+# The fuzzers themselves: make fuzz CC=clang BUILD=fuzz
 fuzz: $(FUZZ)
 $(FUZZ): $(O)/tests/fuzz/%: $(O)/tests/fuzz/%.o $(O)/core.a
 	$(call say,LD  $@)
