@@ -50,6 +50,7 @@ static inline int32_t vocab_find(const vocab *v, const void *p, size_t n)    /* 
 int vocab_index(vocab *v, int32_t extra, dr_err *e);     /* make the table, `extra` more fit */
 /* Put one token into the table; false when one with the same bytes is there. */
 bool vocab_index_one(vocab *v, int32_t id);
+void vocab_hide(vocab *v, int32_t id);                   /* take it out of the table */
 
 /* Pairs that merge: (left id, right id) -> payload. Payload is the merged id, or, with `merged`,
  * the number of the merge. Lower priority merges first, then the leftmost pair. */

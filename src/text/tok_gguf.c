@@ -104,71 +104,24 @@ static int read_tokens(tokenizer *t, const gguf *g, dr_err *e)
     return vocab_index(&t->v, 64, e);
 }
 
-/* One merge's three strings on their way to ids. */
-typedef struct { uint64_t key[3]; uint32_t at, left, all; } pending;
-
-static int resolve(tokenizer *t, const pending *q, int n, uint32_t first, const uint8_t *text,
-                   dr_err *e)
-{
-    for (int i = 0; i < n; i++) {
-        const uint8_t *p = text + q[i].at;
-        uint32_t left = q[i].left, all = q[i].all;
-        int32_t l = vocab_find_key(&t->v, q[i].key[0], p, left);
-        int32_t r = vocab_find_key(&t->v, q[i].key[1], p + left, all - left);
-        int32_t m = vocab_find_key(&t->v, q[i].key[2], p, all);
-        if (l < 0 || r < 0 || m < 0)
-            return err_set(e, DR_EFORMAT, "merge %u joins or makes something that is no token",
-                           first + (uint32_t)i);
-        t->m.merged[first + (uint32_t)i] = m;
-        int rc = merges_add(&t->m, l, r, first + (uint32_t)i, false, SIZE_MAX, e);
-        if (rc < 0) return rc;
-    }
-    return 0;
-}
-
-/* Merges are read in batches: the tables are larger than the near caches, so their lines are
- * asked for before they are needed. */
 static int read_merges(tokenizer *t, const gguf *g, dr_err *e)
 {
     const gguf_kv *kv;
     int rc = get_array(g, "tokenizer.ggml.merges", GGUF_STRING, &kv, e);
     if (rc) return rc;
     if (!kv) return err_set(e, DR_EFORMAT, "the file has no tokenizer.ggml.merges");
-    if (kv->n >= 1u << 22) return err_set(e, DR_EUNSUPPORTED, "%llu merges", (unsigned long long)kv->n);
-    uint32_t n = (uint32_t)kv->n, first = 0;
-    t->m.merged = mem_alloc(n * sizeof *t->m.merged);
-    if (!t->m.merged) return err_nomem(e, n * sizeof *t->m.merged, "merges");
-    if ((rc = merges_init(&t->m, n, e))) return rc;
-    buf text = { .cap_max = kv->bytes + 64 };
+    if (kv->n >= 1u << 22)
+        return err_set(e, DR_EUNSUPPORTED, "%llu merges", (unsigned long long)kv->n);
+    merge_reader r;
     const uint8_t *at = kv->at;
-    pending q[32];
-    int k = 0;
-    for (uint32_t i = 0; i < n && !rc; i++) {
+    rc = merge_begin(&r, t, (uint32_t)kv->n, kv->bytes, false, e);
+    for (uint64_t i = 0; i < kv->n && !rc; i++) {
         span s = gguf_array_str(&at);
         const char *sp = s.n ? memchr(s.p + 1, ' ', s.n - 1) : NULL;
-        size_t a = 0, b = 0, from = text.n;
-        buf_put(&text, s.p, s.n);
-        if (text.bad) rc = err_nomem(e, s.n, "merges");
-        uint8_t *p = (uint8_t *)text.p + from;
-        if (!rc && (!sp || !tok_unbyte(s.p, (size_t)(sp - s.p), p, &a) ||
-                    !tok_unbyte(sp + 1, (size_t)(s.p + s.n - sp - 1), p + a, &b) || !b))
-            rc = err_set(e, DR_EFORMAT, "merge %u is not two words", i);
-        if (rc) break;
-        text.n = from + a + b;
-        q[k] = (pending){ { vocab_key(p, a), vocab_key(p + a, b), vocab_key(p, a + b) },
-                          (uint32_t)from, (uint32_t)a, (uint32_t)(a + b) };
-        for (int j = 0; j < 3; j++) {
-            uint32_t slot = vocab_slot(&t->v, q[k].key[j]);
-            __builtin_prefetch(&t->v.key[slot]);
-            __builtin_prefetch(&t->v.id[slot]);
-        }
-        if (++k < 32 && i + 1 < n) continue;
-        rc = resolve(t, q, k, first, (const uint8_t *)text.p, e);
-        first += (uint32_t)k, k = 0;
-        buf_reset(&text);
+        size_t left = sp ? (size_t)(sp - s.p) : s.n;
+        rc = merge_put(&r, (span){ s.p, left }, (span){ s.p + left + 1, sp ? s.n - left - 1 : 0 }, e);
     }
-    buf_free(&text);
-    return rc;
+    return merge_end(&r, rc, e);
 }
 
 typedef struct { float score; int32_t id; } scored;

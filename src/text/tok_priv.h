@@ -88,5 +88,21 @@ int tok_rank_scores(tokenizer *t, const float *score, dr_err *e);
 /* The word for a token in GPT-2's byte alphabet, back to bytes; false: not in it. out has room
  * for n bytes. */
 bool tok_unbyte(const char *p, size_t n, uint8_t *out, size_t *n_out);
+/* The list of merges that a file holds, in order. merge_end takes what the reading came to. */
+enum { MERGE_BATCH = 32 };
+typedef struct { uint64_t key[3]; uint32_t at, left, all; } merge_key;
+typedef struct {
+    tokenizer *t;
+    buf text;
+    merge_key q[MERGE_BATCH];
+    int k;
+    uint32_t first;
+    bool replace;                 /* a pair listed twice: the last counts, not the first */
+} merge_reader;
+int merge_begin(merge_reader *r, tokenizer *t, uint32_t n, size_t max_bytes, bool replace,
+                dr_err *e);
+int merge_put(merge_reader *r, span left, span right, dr_err *e);
+int merge_end(merge_reader *r, int rc, dr_err *e);
+
 #define TOK_MARK "\xe2\x96\x81"   /* U+2581, SentencePiece's space */
 #endif

@@ -83,6 +83,7 @@ int32_t vocab_find_key(const vocab *v, uint64_t key, const void *p, size_t n)
     for (uint32_t i = vocab_slot(v, key); (k = v->key[i]); i = i + 1 < v->n_slots ? i + 1 : 0) {
         if (k != key) continue;
         int32_t id = v->id[i];
+        if (id < 0) continue;                /* hidden */
         if (n <= 7 || (v->len[id] == n && !memcmp(v->bytes + v->at[id], p, n))) return id;
     }
     return -1;
@@ -97,11 +98,19 @@ bool vocab_index_one(vocab *v, int32_t id)
     uint32_t i = vocab_slot(v, key);
     for (; (k = v->key[i]); i = i + 1 < v->n_slots ? i + 1 : 0) {
         int32_t j = v->id[i];
-        if (k == key && (n <= 7 || (v->len[j] == n && !memcmp(v->bytes + v->at[j], p, n))))
+        if (k == key && j >= 0 && (n <= 7 || (v->len[j] == n && !memcmp(v->bytes + v->at[j], p, n))))
             return false;
     }
     v->key[i] = key, v->id[i] = id;
     return true;
+}
+
+void vocab_hide(vocab *v, int32_t id)
+{
+    uint64_t key = vocab_key(v->bytes + v->at[id], v->len[id]);
+    if (!v->len[id] || !v->n_slots) return;
+    for (uint32_t i = vocab_slot(v, key); v->key[i]; i = i + 1 < v->n_slots ? i + 1 : 0)
+        if (v->id[i] == id) v->id[i] = -1;
 }
 
 int vocab_index(vocab *v, int32_t extra, dr_err *e)
