@@ -15,17 +15,19 @@ void kern_init_amx_q(kern *k);
 
 enum { PANEL_K = 1024, PANEL_ROWS = 256, COLS = 16, MIN_N = 16 };
 
-/* Constant data: gcc's _tile_loadconfig tells the compiler of eight bytes only. Tiles 0, 1: sums
- * (16 columns x 16 rows of i32); 2, 3: inputs; 4, 5: weights, four a dword. */
+/* Constant data: gcc's _tile_loadconfig tells the compiler of eight bytes only. Tiles 0 - 3: sums
+ * (16 columns x 16 rows of i32); 4, 6: inputs; 5, 7: weights, four a dword. */
 typedef struct {
     uint8_t palette, start, pad[14];
     uint16_t colsb[16];
     uint8_t rows[16];
 } tile_config;
 static const tile_config config_32 = {
-    .palette = 1, .colsb = { 64, 64, 32, 32, 64, 64 }, .rows = { 16, 16, 16, 16, 8, 8 } };
+    .palette = 1, .colsb = { 64, 64, 64, 64, 32, 64, 32, 64 },
+    .rows = { 16, 16, 16, 16, 16, 8, 16, 8 } };
 static const tile_config config_16 = {
-    .palette = 1, .colsb = { 64, 64, 16, 16, 64, 64 }, .rows = { 16, 16, 16, 16, 4, 4 } };
+    .palette = 1, .colsb = { 64, 64, 64, 64, 16, 64, 16, 64 },
+    .rows = { 16, 16, 16, 16, 16, 4, 16, 4 } };
 
 /* The compiler does not know that tile loads read memory. */
 #define FENCE() __asm__ volatile("" ::: "memory")
@@ -100,24 +102,29 @@ static void pack_inputs(char *to, const act *a, int n, int k0, int n_k, int grou
 
 /* ---- the product --------------------------------------------------------------------------- */
 
-/* Sums of group g of a cell into tile T, by tiles A and B, and on to memory. */
-#define TILE_SUMS(T, A, B, to, in, pan, group, g) do { \
-    _tile_zero(T); \
-    _tile_loadd(A, (in) + (group) * (g), 32); \
-    _tile_loadd(B, (pan) + 16 * (group) * (g), 64); \
-    _tile_dpbssd(T, A, B); \
-    _tile_stored(T, to, 64); } while (0)
+/* A sum S of the tile unit starts from BIAS, the bits of the float 1.5 * 2^23, and stays within
+ * 2^22 of it: its bits are then the float 12582912 + S, and one exact subtraction gives S. A
+ * conversion would do as well, but beside tile instructions this CPU multiplies and converts
+ * floats on one port and adds them on two. */
+enum { BIAS = 0x4b400000 };
+#define BIAS4 { BIAS, BIAS, BIAS, BIAS }
+#define BIAS16 BIAS4, BIAS4, BIAS4, BIAS4
+static const int32_t bias[64][4] __attribute__((aligned(64))) = {
+    BIAS16, BIAS16, BIAS16, BIAS16, BIAS16, BIAS16, BIAS16, BIAS16,
+    BIAS16, BIAS16, BIAS16, BIAS16, BIAS16, BIAS16, BIAS16, BIAS16,
+};
 
 /* One float step of every column: the sums at S, scales w of the rows and d of the columns. */
 TAKE_INLINE void chain(__m512 acc[COLS], const char *S, const char *pan, const char *in, int g,
                        int per, int mins)
 {
+    const __m512 base = _mm512_set1_ps(12582912);
     __m512 w = _mm512_load_ps(pan + 512 + 64 * g), m = w;
     const float *d = (const float *)(in + 512), *dA = d + 16 * (1 + g);
     if (mins) m = _mm512_load_ps(pan + 512 + 64 * (per + g));
 #pragma GCC unroll 16
     for (int c = 0; c < COLS; c++) {
-        __m512 s = _mm512_cvtepi32_ps(_mm512_load_si512(S + 64 * c));
+        __m512 s = _mm512_sub_ps(_mm512_load_ps(S + 64 * c), base);
         acc[c] = _mm512_fmadd_ps(s, _mm512_mul_ps(w, _mm512_set1_ps(d[c])), acc[c]);
         if (mins) acc[c] = _mm512_fmadd_ps(m, _mm512_set1_ps(dA[c]), acc[c]);
     }
@@ -127,39 +134,73 @@ TAKE_INLINE void chain(__m512 acc[COLS], const char *S, const char *pan, const c
  * overlap their neighbours but leave those's outputs alone, which later panels add to. */
 typedef struct { float *y; size_t ldy; int c0; __mmask16 rows; } where;
 
-/* Sixteen columns of sixteen rows over n cells. The tile unit is one group ahead of the floats. */
+/* Cell and offset of group s + i. */
+#define PAN(i) (pan + (size_t)((i) / per) * pc)
+#define IN(i) (in + (size_t)((i) / per) * ic)
+
+/* Sums of group i (of those at pan and in) into tile T, by way of tiles A and B. */
+#define SUMS(i, T, A, B) do { \
+    _tile_loadd(T, bias, 64); \
+    _tile_loadd(A, IN(i) + group * ((i) % per), 32); \
+    _tile_loadd(B, PAN(i) + 16 * group * ((i) % per), 64); \
+    _tile_dpbssd(T, A, B); } while (0)
+#define STORE(T) _tile_stored(T, S[T], 64)
+#define CHAIN(i, T) do { \
+    FENCE(); \
+    chain(acc, S[T], PAN(i), IN(i), (i) % per, per, mins); } while (0)
+
+/* Sixteen columns of sixteen rows over n groups of weights, four a turn. Nothing renames tiles,
+ * so only several in turn hide the unit's latency: the sums of group i start, those of i - 2
+ * leave their tile, and the float step of i - 3 is made. */
 TAKE_INLINE void block16(const where *to, bool first, const char *pan, const char *in, int n,
                          int group, int mins)
 {
-    int per = 32 / group;
+    int per = 32 / group, i = 0;
     size_t pc = cell_bytes(group, mins), ic = in_cell(group, mins);
-    char S[2][1024] __attribute__((aligned(64)));
+    char S[4][1024] __attribute__((aligned(64)));
     __m512 acc[COLS];
 #pragma GCC unroll 16
     for (int c = 0; c < COLS; c++)
         acc[c] = first ? _mm512_setzero_ps() : _mm512_loadu_ps(to->y + (size_t)c * to->ldy);
-    TILE_SUMS(0, 2, 4, S[0], in, pan, group, 0);
-    if (group == 32) {
-        int b = 0;
-        for (; b + 2 <= n; b += 2, pan += 2 * pc, in += 2 * ic) {
-            TILE_SUMS(1, 3, 5, S[1], in + ic, pan + pc, group, 0);
-            FENCE();
-            chain(acc, S[0], pan, in, 0, per, mins);
-            if (b + 2 < n) TILE_SUMS(0, 2, 4, S[0], in + 2 * ic, pan + 2 * pc, group, 0);
-            FENCE();
-            chain(acc, S[1], pan + pc, in + ic, 0, per, mins);
+    if (n >= 4) {
+        SUMS(0, 0, 4, 5);
+        SUMS(1, 1, 6, 7);
+        SUMS(2, 2, 4, 5);
+        STORE(0);
+        SUMS(3, 3, 6, 7);
+        STORE(1);
+        CHAIN(0, 0);
+        for (; i + 8 <= n; i += 4) {
+            SUMS(4, 0, 4, 5);
+            STORE(2);
+            CHAIN(1, 1);
+            SUMS(5, 1, 6, 7);
+            STORE(3);
+            CHAIN(2, 2);
+            SUMS(6, 2, 4, 5);
+            STORE(0);
+            CHAIN(3, 3);
+            SUMS(7, 3, 6, 7);
+            STORE(1);
+            CHAIN(4, 0);
+            pan += (size_t)(4 / per) * pc, in += (size_t)(4 / per) * ic;
         }
-        if (b < n) chain(acc, S[0], pan, in, 0, per, mins);
-    } else {
-        for (int b = 0; b < n; b++, pan += pc, in += ic) {
-            TILE_SUMS(1, 3, 5, S[1], in, pan, group, 1);
-            FENCE();
-            chain(acc, S[0], pan, in, 0, per, mins);
-            if (b + 1 < n) TILE_SUMS(0, 2, 4, S[0], in + ic, pan + pc, group, 0);
-            FENCE();
-            chain(acc, S[1], pan, in, 1, per, mins);
-        }
+        STORE(2);
+        CHAIN(1, 1);
+        STORE(3);
+        CHAIN(2, 2);
+        CHAIN(3, 3);
+        pan += (size_t)(4 / per) * pc, in += (size_t)(4 / per) * ic;
+        i += 4;
     }
+    for (; i < n; i += per, pan += pc, in += ic)
+        for (int g = 0; g < per; g++) {
+            if (g == 0) SUMS(0, 0, 4, 5);
+            else SUMS(1, 0, 4, 5);
+            STORE(0);
+            FENCE();
+            chain(acc, S[0], pan, in, g, per, mins);
+        }
 #pragma GCC unroll 16
     for (int c = 0; c < COLS; c++)
         if (c >= to->c0) _mm512_mask_storeu_ps(to->y + (size_t)c * to->ldy, to->rows, acc[c]);
@@ -205,7 +246,7 @@ static void mul_many(float *y, size_t ldy, const uint8_t *w, size_t s, int R, co
                     where to = { y + (size_t)n * ldy + at, ldy, n0 - n,
                                  (__mmask16)(0xffff << (r0 + r - at)) };
                     t->block(&to, k0 == 0, scratch + (size_t)(r / ROWS) * row_group, in,
-                             n_k / QBLOCK);
+                             n_k / t->group);
                 }
             }
         }

@@ -49,11 +49,15 @@ static double bench_one(int type, const uint8_t *w, size_t n_w, const act *a, fl
     return t[ROUNDS / 2];
 }
 
-static bool named(const char *name, int argc, char **argv)
+/* Is the name given, or none of its kind? */
+static bool named(const char *name, bool level_name, int argc, char **argv)
 {
-    for (int i = 0; i < argc; i++)
+    int of_kind = 0;
+    for (int i = 0; i < argc; i++) {
         if (!strcmp(name, argv[i])) return true;
-    return argc == 0;
+        of_kind += level_name == !type_by_name(argv[i]);
+    }
+    return !of_kind;
 }
 
 /* One line per type, level and N: operations, and bytes of weights, a second. */
@@ -73,7 +77,7 @@ static int q_bench(int argc, char **argv)
     kern_init_ref_q(&now);
     for (int i = 0; i < N_QTYPES; i++) {
         const type_info *t = type_get(halves[i].type);
-        if (!named(t->name, argc, argv)) continue;
+        if (!named(t->name, false, argc, argv)) continue;
         size_t part = (1 << 20) / (size_t)t->bytes * (size_t)t->bytes;
         q_fill(w, i, part, SANE);
         for (size_t at = part; at < BENCH_BYTES; at += part)
@@ -81,11 +85,12 @@ static int q_bench(int argc, char **argv)
         for (int l = 1; l < n_q_levels; l++) {
             if (q_levels[l].need & ~cpu) continue;
             q_levels[l].init(&now);
+            if (!named(q_levels[l].name, true, argc, argv)) continue;
             char *scratch = aligned_alloc(64, (now.mul_scratch(t->type, K) + 127) / 64 * 64);
             probe p;
             probe_select(&p, q_levels[l].name);
             double peak = 0, read = read_rate(&p, w, BENCH_BYTES);
-            for (int i = 0; i < 10; i++) peak = fmax(peak, p.int8(0.01) * 1e-9);
+            for (int r = 0; r < 10; r++) peak = fmax(peak, p.int8(0.01) * 1e-9);
             printf("%s %s: int8 peak %.0f Gop/s, reads %.1f GB/s\n", t->name, q_levels[l].name,
                    peak, read);
             for (size_t b = 0; b < sizeof batch / sizeof *batch; b++) {

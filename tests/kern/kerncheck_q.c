@@ -1,6 +1,6 @@
 /* kerncheck_q.c - the quantised products at every level this CPU has, bit for bit.
  *
- *     kerncheck_q [NAME...]       check        kerncheck_q --bench [TYPE...]     time
+ *     kerncheck_q [NAME...]       check        kerncheck_q --bench [TYPE|LEVEL...]   time
  *
  * docs/numerics.md makes each output a function of its own rows alone, so one run of the
  * textbook level over 64 columns answers for every level and every smaller batch. Weights and
