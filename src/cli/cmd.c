@@ -12,6 +12,7 @@ const command *const cmd_table[] = {
     &cmd_info,
     &cmd_bench,
     &cmd_logits,
+    &cmd_perplexity,
     &cmd_synth,
     &cmd_tokenize,
     &cmd_help,

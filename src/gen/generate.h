@@ -14,6 +14,8 @@ typedef enum {
 } gen_finish;
 const char *gen_finish_name(gen_finish f);  /* "stop", "stop", "length", "context", "cancel" */
 
+enum { GEN_MAX_STOP = 64 };
+
 typedef struct {
     span text;                      /* whole characters that can be shown now; may be empty */
     int32_t id;                     /* the token just picked */

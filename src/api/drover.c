@@ -1,0 +1,225 @@
+/* drover.c - the public functions of include/drover.h over the engine. Nothing is computed here. */
+#include "drover.h"
+#include <string.h>
+#include <strings.h>
+#include "base/mem.h"
+#include "gen/generate.h"
+#include "text/chat.h"
+
+struct dr_model {
+    model *m;
+    tokenizer *t;
+    bool has_chat;
+    chat_kind chat;
+    dr_err no_chat;                 /* why has_chat is false */
+};
+
+struct dr_session {
+    session *s;
+    dr_model *m;
+};
+
+const char *dr_version(void) { return DR_VERSION; }
+void dr_free(void *p) { mem_free(p); }
+
+dr_model *dr_model_open(const char *path, const dr_model_opt *opt, dr_err *e)
+{
+    dev_opt o = {0};
+    if (opt) o = (dev_opt){ opt->device, opt->n_threads, opt->cpu_level };
+    dr_model *m = mem_zalloc(1, sizeof *m);
+    if (!m) {
+        err_nomem(e, sizeof *m, "model");
+        return NULL;
+    }
+    m->m = model_open(path, &o, e);
+    const gguf *g = m->m ? tensors_gguf(m->m->ts) : NULL;
+    if (m->m) m->t = g ? tok_from_gguf(g, e) : tok_open(path, e);
+    if (!m->t) {
+        dr_model_close(m);
+        return NULL;
+    }
+    m->has_chat = chat_detect(m->t, &m->chat, &m->no_chat) == DR_OK;
+    return m;
+}
+
+void dr_model_close(dr_model *m)
+{
+    if (!m) return;
+    tok_free(m->t);
+    model_close(m->m);
+    mem_free(m);
+}
+
+const char *dr_model_warnings(const dr_model *m) { return buf_str(&m->m->warnings); }
+int dr_model_vocab(const dr_model *m) { return m->m->h.V; }
+int dr_model_context(const dr_model *m) { return m->m->h.n_ctx; }
+
+static int hand_over(ids *v, int rc, int32_t **p, int *n, dr_err *e)
+{
+    if (!rc && v->n > INT32_MAX)
+        rc = err_set(e, DR_EINVAL, "%lld tokens are too many", (long long)v->n);
+    if (!rc && !v->p && !(v->p = mem_alloc(sizeof *v->p))) rc = err_nomem(e, 4, "token ids");
+    if (rc) {
+        ids_free(v);
+        return rc;
+    }
+    *p = v->p, *n = (int)v->n;
+    return DR_OK;
+}
+
+int dr_tokenize(const dr_model *m, const char *text, size_t n, int flags, int32_t **p, int *n_ids,
+                dr_err *e)
+{
+    ids v = {0};
+    int f = (flags & DR_BOS ? TOK_BOS : 0) | (flags & DR_SPECIAL ? TOK_SPECIAL : 0);
+    int rc = tok_encode(m->t, (span){ text, n }, f, &v, e);
+    return hand_over(&v, rc, p, n_ids, e);
+}
+
+int dr_detokenize(const dr_model *m, const int32_t *p, int n_ids, int flags, char **text,
+                  size_t *n_text, dr_err *e)
+{
+    buf b;
+    buf_init(&b, (size_t)1 << 32);
+    buf_puts(&b, "");
+    int rc = tok_decode(m->t, p, n_ids, flags & DR_SPECIAL, &b, e);
+    if (!rc && b.bad) rc = err_nomem(e, b.n, "text");
+    if (rc) {
+        buf_free(&b);
+        return rc;
+    }
+    *text = b.p;
+    if (n_text) *n_text = b.n;
+    return DR_OK;
+}
+
+int dr_chat_tokens(const dr_model *m, const dr_chat_message *msg, int n_msg, int32_t **p,
+                   int *n_ids, dr_err *e)
+{
+    if (!m->has_chat) return err_set(e, m->no_chat.code, "%s", m->no_chat.msg);
+    if (n_msg < 1 || n_msg > 1 << 20) return err_set(e, DR_EINVAL, "%d messages", n_msg);
+    chat_msg *c = mem_zalloc((size_t)n_msg, sizeof *c);
+    if (!c) return err_nomem(e, (size_t)n_msg * sizeof *c, "messages");
+    for (int i = 0; i < n_msg; i++) c[i].role = msg[i].role, c[i].content = msg[i].content;
+    ids v = {0};
+    chat_opt o = { .kind = m->chat };
+    int rc = chat_encode(m->t, &o, c, n_msg, &v, e);
+    mem_free(c);
+    return hand_over(&v, rc, p, n_ids, e);
+}
+
+dr_session *dr_session_new(dr_model *m, const dr_session_opt *opt, dr_err *e)
+{
+    session_opt o = {0};
+    if (opt) o.n_ctx = opt->n_ctx;
+    if (opt && opt->kv_type) {
+        static const char *const kv_names[] = { [KV_F32] = "f32", [KV_F16] = "f16",
+                                             [KV_BF16] = "bf16" };
+        for (int i = 0; i < 3; i++)
+            if (!strcasecmp(opt->kv_type, kv_names[i])) o.kv = (kv_type)i, o.kv_set = true;
+        if (!o.kv_set) {
+            err_set(e, DR_EINVAL, "cache type \"%.20s\"; f16, bf16 and f32 are known",
+                    opt->kv_type);
+            return NULL;
+        }
+    }
+    dr_session *s = mem_zalloc(1, sizeof *s);
+    if (!s) {
+        err_nomem(e, sizeof *s, "session");
+        return NULL;
+    }
+    s->m = m;
+    s->s = session_new(m->m, &o, e);
+    if (s->s) return s;
+    mem_free(s);
+    return NULL;
+}
+
+void dr_session_free(dr_session *s)
+{
+    if (!s) return;
+    session_free(s->s);
+    mem_free(s);
+}
+
+int dr_session_length(const dr_session *s) { return session_len(s->s); }
+const float *dr_session_logits(const dr_session *s) { return session_logits(s->s); }
+
+int dr_session_sync(dr_session *s, const int32_t *tok, int n, dr_err *e)
+{
+    return session_sync(s->s, tok, n, NULL, NULL, e);
+}
+
+int dr_session_save(const dr_session *s, const char *path, dr_err *e)
+{
+    return session_save(s->s, path, e);
+}
+
+int dr_session_load(dr_session *s, const char *path, dr_err *e)
+{
+    return session_load(s->s, path, e);
+}
+
+static sample_opt model_sampling(const dr_model *m)
+{
+    sample_opt s = sample_opt_default();
+    const json_t *g = tensors_generation(m->m->ts);
+    if (g) sample_opt_generation_config(&s, g, NULL);
+    return s;
+}
+
+dr_gen_opt dr_gen_default(const dr_model *m)
+{
+    sample_opt s = model_sampling(m);
+    return (dr_gen_opt){ .temperature = s.temperature, .top_k = s.top_k, .top_p = s.top_p,
+                         .min_p = s.min_p, .typical_p = s.typical_p,
+                         .repeat_penalty = s.repeat_penalty, .seed = s.seed };
+}
+
+typedef struct { dr_piece_fn *fn; void *arg; const dr_model *m; } relay;
+
+static int relay_piece(void *arg, const gen_piece *p)
+{
+    const relay *r = arg;
+    return r->fn && p->text.n ? r->fn(r->arg, p->text.p, p->text.n) : 0;
+}
+
+static bool relay_stop(void *arg, int32_t id)
+{
+    const relay *r = arg;
+    return r->m->has_chat && chat_is_stop(r->m->t, r->m->chat, id);
+}
+
+int dr_generate(dr_session *s, const int32_t *tok, int n, const dr_gen_opt *opt, dr_piece_fn *fn,
+                void *arg, dr_gen_stats *stats, dr_err *e)
+{
+    dr_gen_opt d = opt ? *opt : dr_gen_default(s->m);
+    relay r = { fn, arg, s->m };
+    gen_opt o = { .sample = model_sampling(s->m), .sample_index = d.sample,
+                  .max_tokens = d.max_tokens, .stop = d.stop, .n_stop = d.n_stop,
+                  .cancel = d.cancel, .piece = relay_piece, .arg = &r,
+                  .is_stop = relay_stop, .is_stop_arg = &r };
+    o.sample.temperature = d.temperature;
+    o.sample.top_k = d.top_k;
+    o.sample.top_p = d.top_p, o.sample.min_p = d.min_p, o.sample.typical_p = d.typical_p;
+    o.sample.repeat_penalty = d.repeat_penalty;
+    o.sample.seed = d.seed;
+    gen_result res;
+    int rc = gen_run(s->s, s->m->t, tok, n, &o, &res, e);
+    if (stats)
+        *stats = (dr_gen_stats){ gen_finish_name(res.finish), res.n_prompt, res.n_reused, res.n_gen,
+                                 res.prompt_s, res.gen_s };
+    gen_result_free(&res);
+    return rc;
+}
+
+int dr_chat(dr_session *s, const dr_chat_message *msg, int n_msg, const dr_gen_opt *opt,
+            dr_piece_fn *fn, void *arg, dr_gen_stats *stats, dr_err *e)
+{
+    int32_t *tok;
+    int n, rc = dr_chat_tokens(s->m, msg, n_msg, &tok, &n, e);
+    if (rc) return rc;
+    rc = dr_generate(s, tok, n, opt, fn, arg, stats, e);
+    dr_free(tok);
+    return rc;
+}
