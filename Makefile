@@ -61,6 +61,11 @@ ISA_amx    := $(ISA_avx512) -mamx-tile -mamx-int8 -mamx-bf16
 endif
 ISA_ref    := -O2 -fno-tree-vectorize
 isa = $(if $(filter src/kern/%,$1),$(ISA_$(word 2,$(subst _, ,$(basename $(notdir $1))))))
+# Under the sanitizers these files cost minutes at -O3, and more with every check of "undefined";
+# the textbook kernels keep both.
+ifneq ($(filter asan ubsan tsan,$(BUILD)),)
+$(foreach l,avx2 avx512 amx,$(eval ISA_$l := $(filter-out -O3,$(ISA_$l)) -O1 -fno-sanitize=undefined))
+endif
 # What src/api/ defines is the library's face; everything else stays inside.
 vis = $(if $(filter src/api/%,$1),-fvisibility=default)
 
