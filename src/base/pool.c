@@ -3,7 +3,13 @@
  * A decode step is a hundred short products, so waking through the kernel each time would
  * cost more than the work: a worker spins for SPIN_NS after its last job before it sleeps on
  * a futex-backed condition variable. Each thread owns a share [next,end) of the chunks packed
- * into one atomic word; its owner takes from the front, thieves from the back. */
+ * into one atomic word; its owner takes from the front, thieves from the back.
+ *
+ * A job ends when its last chunk does, not when every worker has noticed it: on a busy machine
+ * a worker may be off its core for milliseconds, and the others then do its share. So a worker
+ * may come late, look at the shares of a job that it did not see begin, and take a chunk of it.
+ * That is right because fn, arg and left are written before the shares, are read after a chunk
+ * was taken, and cannot change while a taken chunk is not yet counted off. */
 #define _GNU_SOURCE
 #include "base/pool.h"
 #include <pthread.h>
@@ -28,8 +34,8 @@ struct pool {
     void (*fn)(void *, int, int);
     void *arg;
     _Alignas(128) atomic_uint job;      /* counts jobs; a change starts the workers */
-    _Alignas(128) atomic_int busy;      /* workers still in the current job */
-    atomic_int sleepers;
+    _Alignas(128) atomic_int left;      /* chunks of the current job not yet counted off */
+    _Alignas(128) atomic_int sleepers;
     atomic_bool stop;
     pthread_mutex_t mu;
     pthread_cond_t wake;
@@ -84,12 +90,13 @@ static int take_back(share *s)
 
 static void work(pool *p, int id)
 {
-    int c;
-    while ((c = take_front(&p->shares[id])) >= 0) p->fn(p->arg, c, id);
+    int c, done = 0;
+    for (; (c = take_front(&p->shares[id])) >= 0; done++) p->fn(p->arg, c, id);
     for (int k = 1; k < p->n; k++) {
         share *s = &p->shares[(id + k) % p->n];
-        while ((c = take_back(s)) >= 0) p->fn(p->arg, c, id);
+        for (; (c = take_back(s)) >= 0; done++) p->fn(p->arg, c, id);
     }
+    if (done) atomic_fetch_sub(&p->left, done);
 }
 
 static void await_job(pool *p, unsigned seen)
@@ -117,7 +124,6 @@ static void *worker(void *v)
         seen = atomic_load(&a.p->job);
         if (atomic_load(&a.p->stop)) return NULL;
         work(a.p, a.id);
-        atomic_fetch_sub(&a.p->busy, 1);
     }
 }
 
@@ -137,17 +143,17 @@ void pool_run(pool *p, int n_chunks, void (*fn)(void *, int, int), void *arg)
         return;
     }
     p->fn = fn, p->arg = arg;
+    atomic_store(&p->left, n_chunks);
     for (int t = 0; t < p->n; t++) {
         uint64_t a = (uint64_t)((int64_t)n_chunks * t / p->n);
         uint64_t b = (uint64_t)((int64_t)n_chunks * (t + 1) / p->n);
-        atomic_store_explicit(&p->shares[t].range, b << 32 | a, memory_order_relaxed);
+        atomic_store_explicit(&p->shares[t].range, b << 32 | a, memory_order_release);
     }
-    atomic_store(&p->busy, p->n - 1);
     start_job(p);
     work(p, 0);
-    for (unsigned i = 1; atomic_load(&p->busy); i++) {
+    for (unsigned i = 1; atomic_load(&p->left); i++) {
         cpu_relax();
-        if (p->crowded || i % 65536 == 0) sched_yield();
+        if (p->crowded || i % 1024 == 0) sched_yield();
     }
 }
 
