@@ -3,12 +3,13 @@ _drover() {
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} words=
     COMPREPLY=()
     if [ "$COMP_CWORD" -eq 1 ]; then
-        words="get list rm info bench logits synth tokenize help --help --version"
+        words="get list rm info bench logits perplexity synth tokenize help --help --version"
     else
         case "${COMP_WORDS[1]} $prev" in
             "info --kv-type") words="f16 bf16 f32" ;;
             "bench --kv-type") words="f16 bf16 f32" ;;
             "logits --kv-type") words="f16 bf16 f32" ;;
+            "perplexity --kv-type") words="f16 bf16 f32" ;;
         esac
         if [ -z "$words" ]; then
             case "${COMP_WORDS[1]}:$cur" in
@@ -18,10 +19,11 @@ _drover() {
                 info:-*) words="-c --ctx -b --batch --kv-type --tensors --meta --json -t --threads -h --help" ;;
                 bench:-*) words="-p --prompt -n --gen -d --depth -b --batch -r --reps --kv-type --json -t --threads -h --help" ;;
                 logits:-*) words="--ids --out --chunk --last --kv-type -t --threads -h --help" ;;
+                perplexity:-*) words="-f --file --ids -c --ctx --kv-type --json -t --threads -h --help" ;;
                 synth:-*) words="--shape --type -o --out --tokenizer --seed --shard -t --threads -q --quiet -h --help" ;;
                 tokenize:-*) words="-f --file --no-bos --special -d --decode -h --help" ;;
                 help:-*) words="--all -h --help" ;;
-                help:*) words="get list rm info bench logits synth tokenize help" ;;
+                help:*) words="get list rm info bench logits perplexity synth tokenize help" ;;
                 *) words=$(drover list 2>/dev/null </dev/null | sed -n 's/^\([a-z0-9][a-z0-9.-]*\) .*/\1/p') ;;
             esac
         fi
