@@ -72,7 +72,7 @@ int synth_put_tokenizer(gguf_writer *w, const char *path, int64_t V, dr_err *e)
         if (rc == DR_OK) rc = from_gguf(w, &g, V, e);
         gguf_free(&g);
     } else {
-        rc = err_set(e, DR_EUNSUPPORTED, "only a GGUF file's tokenizer can be copied into a GGUF");
+        rc = synth_put_tokenizer_file(w, (span){ (const char *)f.p, f.n }, V, e);
     }
     os_unmap(&f);
     return rc == DR_OK ? rc : err_wrap(e, rc, "%s", path);
