@@ -169,28 +169,29 @@ static int64_t read_ranks(span file, span *raw, int64_t most, buf *bytes, dr_err
     return bytes->bad ? err_nomem(e, bytes->n, "tokens"), -1 : n;
 }
 
-/* The two parts that a token is merged from: byte pairs of lower ranks until two are left. */
-static bool halves(const name_index *x, const span *raw, int64_t rank, span part[2])
+/* Every way to cut a token into two tokens is a merge: tiktoken joins any two neighbours that
+ * together are a token. In the order of the left part's rank, then the right's, as Hugging
+ * Face's converter lists them. */
+static void put_splits(made *m, const name_index *x, const span *raw, int64_t rank)
 {
     enum { LONGEST = 256 };
-    span s = raw[rank], p[LONGEST];
-    if (s.n < 2 || s.n > LONGEST) return false;
-    int n = (int)s.n;
-    for (int i = 0; i < n; i++) p[i] = (span){ s.p + i, 1 };
-    while (n > 2) {
-        int64_t best = rank;
-        int at = -1;
-        for (int i = 0; i + 1 < n; i++) {
-            uint32_t r = *names_at(x, raw, sizeof *raw, (span){ p[i].p, p[i].n + p[i + 1].n });
-            if (r && (int64_t)r - 1 < best) best = (int64_t)r - 1, at = i;
-        }
-        if (at < 0) return false;
-        p[at].n += p[at + 1].n;
-        memmove(p + at + 1, p + at + 2, (size_t)(n - at - 2) * sizeof *p);
-        n--;
+    struct { uint32_t a, b; } cut[LONGEST];
+    span s = raw[rank];
+    int n = 0;
+    for (size_t i = 1; i < s.n && n < LONGEST; i++) {
+        uint32_t a = *names_at(x, raw, sizeof *raw, (span){ s.p, i });
+        uint32_t b = *names_at(x, raw, sizeof *raw, (span){ s.p + i, s.n - i });
+        if (!a || !b) continue;
+        int k = n++;
+        for (; k > 0 && (cut[k - 1].a > a || (cut[k - 1].a == a && cut[k - 1].b > b)); k--)
+            cut[k] = cut[k - 1];
+        cut[k].a = a, cut[k].b = b;
     }
-    part[0] = p[0], part[1] = p[1];
-    return true;
+    for (int k = 0; k < n; k++) {
+        span part[2] = { raw[cut[k].a - 1], raw[cut[k].b - 1] };
+        place at = keep_bytes(m, part, 2);
+        buf_put(&m->merges, &at, sizeof at);
+    }
 }
 
 /* Llama 3.1's control tokens, which the file does not name (llama-models tokenizer.py). */
@@ -228,12 +229,7 @@ static int from_tiktoken(made *m, span file, dr_err *e)
         *names_at(&x, raw, sizeof *raw, raw[r]) = (uint32_t)r + 1;
         rc = set(m, r, keep_bytes(m, &raw[r], 1), NORMAL, 0, e);
     }
-    for (int64_t r = 0; rc == DR_OK && r < n; r++) {
-        span part[2];
-        if (!halves(&x, raw, r, part)) continue;
-        place at = keep_bytes(m, part, 2);
-        buf_put(&m->merges, &at, sizeof at);
-    }
+    for (int64_t r = 0; rc == DR_OK && r < n; r++) put_splits(m, &x, raw, r);
     m->model = "gpt2", m->pre = "llama-bpe";
     if (rc == DR_OK) rc = put_llama3_special(m, n, e);
     mem_free(raw);
@@ -282,7 +278,8 @@ static int from_spm(made *m, span file, dr_err *e)
     int64_t id = 0;
     int rc = DR_OK;
     while (rc == DR_OK && p < end) {
-        if (!field(&p, end, &no, &v, &s)) return err_set(e, DR_EFORMAT, "broken SentencePiece file");
+        if (!field(&p, end, &no, &v, &s))
+            return err_set(e, DR_EFORMAT, "broken SentencePiece file");
         if (no != 1) continue;
         const uint8_t *q = (const uint8_t *)s.p, *stop = q + s.n;
         span piece = { "", 0 }, f;
@@ -314,7 +311,8 @@ static const char *pre_name(const json_t *pre)
     bool digits = false;
     json_array_foreach((json_t *)list, i, p) {
         const char *re = json_string_value(json_object_get(json_object_get(p, "pattern"), "Regex"));
-        if (re && strstr(re, "\\p{N}{1,3}") && strstr(re, "[^\\r\\n\\p{L}\\p{N}]?")) return "llama-bpe";
+        if (re && strstr(re, "\\p{N}{1,3}") && strstr(re, "[^\\r\\n\\p{L}\\p{N}]?"))
+            return "llama-bpe";
         if (re) return NULL;
         const char *type = json_string_value(json_object_get(p, "type"));
         digits |= type && !strcmp(type, "Digits") &&
@@ -367,7 +365,7 @@ static int from_json(made *m, span file, dr_err *e)
         const char *s = json_string_value(json_object_get(j, "content"));
         int64_t id = json_integer_value(json_object_get(j, "id"));
         if (rc != DR_OK || !s) continue;
-        if (id >= 0 && id < m->V) m->tok[id].n = 0;             // the list overrules the vocabulary
+        if (id >= 0 && id < m->V) m->tok[id].n = 0;     // the list overrules the vocabulary
         rc = set(m, id, keep(m, s, strlen(s)),
                  json_is_true(json_object_get(j, "special")) ? CONTROL : USER, 0, e);
         for (size_t k = sizeof bos / sizeof *bos; k-- > 0;)
