@@ -3,9 +3,11 @@ _drover() {
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} words=
     COMPREPLY=()
     if [ "$COMP_CWORD" -eq 1 ]; then
-        words="get list rm info bench logits perplexity synth tokenize help --help --version"
+        words="run get list rm info bench logits perplexity synth tokenize help --help --version"
     else
         case "${COMP_WORDS[1]} $prev" in
+            "run --context-full") words="stop shift" ;;
+            "run --kv-type") words="f16 bf16 f32" ;;
             "info --kv-type") words="f16 bf16 f32" ;;
             "bench --kv-type") words="f16 bf16 f32" ;;
             "logits --kv-type") words="f16 bf16 f32" ;;
@@ -13,6 +15,7 @@ _drover() {
         esac
         if [ -z "$words" ]; then
             case "${COMP_WORDS[1]}:$cur" in
+                run:-*) words="-n --tokens -f --file --system --raw --special --template --stop -c --ctx --context-full --kv-type --samples --ignore-eos --json -q --quiet --no-history -t --threads --temp --top-k --top-p --min-p --typical-p -s --seed --repeat-penalty --presence-penalty --frequency-penalty --repeat-last-n --dry-multiplier --dry-base --dry-allowed-length --dry-last-n --dry-breaker --xtc-probability --xtc-threshold --logit-bias --order --logprobs --n-probs -h --help" ;;
                 get:-*) words="--again --check --json --tries -h --help" ;;
                 list:-*) words="--json -h --help" ;;
                 rm:-*) words="-h --help" ;;
@@ -23,7 +26,7 @@ _drover() {
                 synth:-*) words="--shape --type -o --out --tokenizer --seed --shard -t --threads -q --quiet -h --help" ;;
                 tokenize:-*) words="-f --file --no-bos --special -d --decode -h --help" ;;
                 help:-*) words="--all -h --help" ;;
-                help:*) words="get list rm info bench logits perplexity synth tokenize help" ;;
+                help:*) words="run get list rm info bench logits perplexity synth tokenize help" ;;
                 *) words=$(drover list 2>/dev/null </dev/null | sed -n 's/^\([a-z0-9][a-z0-9.-]*\) .*/\1/p') ;;
             esac
         fi

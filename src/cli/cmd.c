@@ -4,8 +4,11 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include "base/buf.h"
+#include "text/utf8.h"
 
 const command *const cmd_table[] = {
+    &cmd_run,
     &cmd_get,
     &cmd_list,
     &cmd_rm,
@@ -117,4 +120,19 @@ int cmd_json(const command *c, json_t *o)
     }
     fputc('\n', stdout);
     return cmd_done(c);
+}
+
+json_t *cmd_json_text(const char *p, size_t n)
+{
+    json_t *s = json_stringn(p ? p : "", n);
+    if (s) return s;
+    buf b = { .cap_max = n * 3 + 1 };
+    const uint8_t *at = (const uint8_t *)p, *end = at + n;
+    for (int k; at < end; at += k) {
+        if (utf8_get(at, end, &k) == UTF8_BAD) buf_puts(&b, "\xef\xbf\xbd");
+        else buf_put(&b, at, (size_t)k);
+    }
+    if (!b.bad) s = json_stringn(buf_str(&b), b.n);
+    buf_free(&b);
+    return s;
 }

@@ -56,6 +56,8 @@ void cmd_warn(const command *c, const char *fmt, ...) DR_PRINTF(2, 3);
 /* One JSON object and a newline on stdout; frees it. NULL is a failed allocation. Returns the
  * exit status: 1 when it could not be written. */
 int cmd_json(const command *c, json_t *o);
+/* A JSON string of n bytes; what is not UTF-8 in them becomes U+FFFD. NULL: no memory. */
+json_t *cmd_json_text(const char *p, size_t n);
 /* Flush stdout: the exit status to end with, 1 (said on stderr) when a write was lost. */
 int cmd_done(const command *c);
 
@@ -67,6 +69,7 @@ extern const command cmd_list;
 extern const command cmd_logits;
 extern const command cmd_perplexity;
 extern const command cmd_rm;
+extern const command cmd_run;
 extern const command cmd_synth;
 extern const command cmd_tokenize;
 #endif
