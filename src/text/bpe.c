@@ -90,7 +90,7 @@ static int part_id(vocab *v, const uint8_t *p, size_t n, bool lone_char, int32_t
     *id = vocab_find(v, p, n);
     if (*id >= 0 || !lone_char) return 0;
     if (!vocab_set(v, v->n, p, n, TT_NONE))
-        return err_set(e, DR_EUNSUPPORTED, "too many characters that are no tokens occur in tokens");
+        return err_set(e, DR_EUNSUPPORTED, "too many characters occur in tokens but are none");
     *id = v->n - 1;
     v->type[*id] = TT_NORMAL;
     vocab_index_one(v, *id);
@@ -120,7 +120,8 @@ int merges_from_splits(merges *m, vocab *v, bool chars, size_t max_pairs, dr_err
             bool last = chars && k + char_len(p + k, len - k) == len;
             int rc = part_id(v, p, k, chars && k == first, &l, e);
             if (!rc) rc = part_id(v, p + k, len - k, last, &r, e);
-            if (!rc && l >= 0 && r >= 0) rc = merges_add(m, l, r, (uint32_t)id, false, max_pairs, e);
+            if (!rc && l >= 0 && r >= 0)
+                rc = merges_add(m, l, r, (uint32_t)id, false, max_pairs, e);
             if (rc < 0) return rc;
             p = v->bytes + v->at[id];
         }

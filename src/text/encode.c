@@ -355,6 +355,47 @@ static void squeeze(buf *out, span in)
     }
 }
 
+/* SentencePiece's precompiled_charsmap: the longest entry of a double-array trie at each place
+ * is replaced by a 0-ended string. spec: darts-clone's unit: label in bits 0-7 and 31, a leaf
+ * follows in bit 8, offset in bits 10-30 (times 256 with bit 9). */
+static size_t charsmap_at(span trie, span in, size_t i, uint32_t *value)
+{
+    size_t n = trie.n / 4, best = 0;
+    uint32_t u, pos = 0;
+    memcpy(&u, trie.p, 4);
+    for (size_t k = i;; k++) {
+        pos ^= (u >> 10) << ((u & 512) >> 6);
+        if (k > i && u & 256) {
+            uint32_t leaf;
+            if (pos >= n) return 0;
+            memcpy(&leaf, trie.p + 4 * (size_t)pos, 4);
+            *value = leaf & 0x7fffffff, best = k - i;
+        }
+        if (k == in.n) return best;
+        pos ^= (uint8_t)in.p[k];
+        if (pos >= n) return best;
+        memcpy(&u, trie.p + 4 * (size_t)pos, 4);
+        if ((u & 0x800000ff) != (uint8_t)in.p[k]) return best;
+    }
+}
+
+static void charsmap(buf *out, span in, span trie, span strings)
+{
+    for (size_t i = 0; i < in.n;) {
+        uint32_t at = 0;
+        size_t n = charsmap_at(trie, in, i, &at);
+        if (n && at < strings.n) {
+            buf_puts(out, strings.p + at);
+            i += n;
+            continue;
+        }
+        int m;
+        utf8_get((const uint8_t *)in.p + i, (const uint8_t *)in.p + in.n, &m);
+        buf_put(out, in.p + i, (size_t)m);
+        i += (size_t)m;
+    }
+}
+
 int tok_normalise(const tokenizer *t, buf work[2], span *text, dr_err *e)
 {
     for (int k = 0; k < t->n_norms; k++) {
@@ -368,6 +409,11 @@ int tok_normalise(const tokenizer *t, buf work[2], span *text, dr_err *e)
             buf_put(out, text->p, text->n);
         } else if (s->kind == NORM_REPLACE) {
             replace(out, *text, s->a, s->b);
+        } else if (s->kind == NORM_CHARSMAP) {
+            charsmap(out, *text, s->a, s->b);
+        } else if (s->kind == NORM_TRIM_MARKS) {
+            while (text->n >= 3 && !memcmp(text->p + text->n - 3, TOK_MARK, 3)) text->n -= 3;
+            continue;
         } else {
             squeeze(out, *text);
         }
@@ -431,7 +477,8 @@ static int section(encoder *x, span text, bool at_start)
 {
     int rc = tok_normalise(x->t, x->text, &text, x->e);
     if (rc) return rc;
-    return x->t->norm.n ? cut_added(x, &x->t->norm, text, at_start, pieces) : pieces(x, text, at_start);
+    if (!x->t->norm.n) return pieces(x, text, at_start);
+    return cut_added(x, &x->t->norm, text, at_start, pieces);
 }
 
 int tok_encode(const tokenizer *t, span text, int flags, ids *out, dr_err *e)

@@ -11,12 +11,14 @@ void jw_init(jw *w, span text, dr_err *e)
 
 static void space(jw *w)
 {
-    while (w->p < w->end && (*w->p == ' ' || *w->p == '\n' || *w->p == '\t' || *w->p == '\r')) w->p++;
+    while (w->p < w->end && (*w->p == ' ' || *w->p == '\n' || *w->p == '\t' || *w->p == '\r'))
+        w->p++;
 }
 
 static int broken(jw *w, const char *what)
 {
-    return err_set(w->e, DR_EFORMAT, "broken JSON at byte %zu: %s", (size_t)(w->p - w->start), what);
+    return err_set(w->e, DR_EFORMAT, "broken JSON at byte %zu: %s", (size_t)(w->p - w->start),
+                   what);
 }
 
 bool jw_at(jw *w, char c)
@@ -61,7 +63,8 @@ static int escape(jw *w, buf *out)
     uint32_t v, low;
     int rc = hex4(w, &v);
     if (!rc && v >= 0xd800 && v < 0xdc00) {
-        if (w->end - w->p < 2 || w->p[0] != '\\' || w->p[1] != 'u') return broken(w, "half a character");
+        if (w->end - w->p < 2 || w->p[0] != '\\' || w->p[1] != 'u')
+            return broken(w, "half a character");
         w->p += 2;
         if ((rc = hex4(w, &low))) return rc;
         if (low < 0xdc00 || low > 0xdfff) return broken(w, "half a character");

@@ -87,8 +87,10 @@ static int read_tokens(tokenizer *t, const gguf *g, dr_err *e)
         uint8_t *room = t->v.bytes + t->v.n_bytes;
         size_t k;
         /* A word that is not in the byte alphabet can only be written, never read from text. */
-        if (t->bytes && type == TT_NORMAL && tok_unbyte(s.p, s.n, room, &k)) s = (span){ (char *)room, k };
-        else if (t->bytes && type == TT_NORMAL) type = TT_UNUSED;
+        if (t->bytes && type == TT_NORMAL) {
+            if (tok_unbyte(s.p, s.n, room, &k)) s = (span){ (char *)room, k };
+            else type = TT_UNUSED;
+        }
         size_t before = t->v.n_bytes;
         if (s.p == (char *)room) {
             t->v.at[id] = (uint32_t)before, t->v.len[id] = (uint32_t)s.n;
@@ -119,7 +121,8 @@ static int read_merges(tokenizer *t, const gguf *g, dr_err *e)
         span s = gguf_array_str(&at);
         const char *sp = s.n ? memchr(s.p + 1, ' ', s.n - 1) : NULL;
         size_t left = sp ? (size_t)(sp - s.p) : s.n;
-        rc = merge_put(&r, (span){ s.p, left }, (span){ s.p + left + 1, sp ? s.n - left - 1 : 0 }, e);
+        span right = sp ? (span){ sp + 1, s.n - left - 1 } : (span){ "", 0 };
+        rc = merge_put(&r, (span){ s.p, left }, right, e);
     }
     return merge_end(&r, rc, e);
 }
@@ -141,7 +144,8 @@ int tok_rank_scores(tokenizer *t, const float *score, dr_err *e)
         mem_free(s);
         return err_nomem(e, n * sizeof *s, "scores");
     }
-    for (size_t i = 0; i < n; i++) s[i] = (scored){ score[i] == score[i] ? score[i] : 0, (int32_t)i };
+    for (size_t i = 0; i < n; i++)               /* a NaN would not sort */
+        s[i] = (scored){ score[i] == score[i] ? score[i] : 0, (int32_t)i };
     qsort(s, n, sizeof *s, by_score);
     uint32_t rank = 0;
     for (size_t i = 0; i < n; i++) {
@@ -183,10 +187,13 @@ static int get_id(const tokenizer *t, const gguf *g, const char *key, int32_t *i
 
 static int read_ids(tokenizer *t, const gguf *g, dr_err *e)
 {
-    static const char *const ends[] = { "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id" };
+    static const char *const ends[] = { "tokenizer.ggml.eot_token_id",
+                                        "tokenizer.ggml.eom_token_id" };
     int rc = get_id(t, g, "tokenizer.ggml.bos_token_id", &t->bos, e);
     if (!rc) rc = get_id(t, g, "tokenizer.ggml.eos_token_id", &t->eos, e);
-    if (!rc) rc = get_id(t, g, "tokenizer.ggml.unknown_token_id", &t->unk, e);
+    /* Among bytes nothing is unknown; a byte that has no token is lost, as in the reference, and
+     * does not become the control token that this key usually names. */
+    if (!rc && !t->bytes) rc = get_id(t, g, "tokenizer.ggml.unknown_token_id", &t->unk, e);
     if (rc) return rc;
     t->eog = mem_zalloc((size_t)t->v.n_ids / 8 + 1, 1);
     if (!t->eog) return err_nomem(e, (size_t)t->v.n_ids / 8 + 1, "a tokenizer");

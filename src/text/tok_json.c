@@ -16,8 +16,8 @@ static int find_parts(span file, parts *q, dr_err *e)
 {
     static const char *const known[] = { "version", "truncation", "padding", "added_tokens",
         "normalizer", "pre_tokenizer", "post_processor", "decoder", "model" };
-    span *const to[] = { NULL, NULL, NULL, &q->added, &q->normalizer, &q->pre, &q->post, &q->decoder,
-                         &q->model };
+    span *const to[] = { NULL, NULL, NULL, &q->added, &q->normalizer, &q->pre, &q->post,
+                         &q->decoder, &q->model };
     jw w;
     buf key = { .cap_max = file.n + 1 };
     size_t n = 0;
@@ -115,8 +115,10 @@ static int walk_vocab(tokenizer *t, span words, uint64_t *n_out, uint64_t *max_i
         size_t k = key.n;
         int type = TT_NORMAL;
         /* In place: bytes never take more room than their letters. */
-        if (t->bytes && !tok_unbyte(key.p, key.n, (uint8_t *)key.p, &k)) type = TT_UNUSED, k = key.n;
-        if (t->byte_fallback && k == 6 && !memcmp(key.p, "<0x", 3) && key.p[5] == '>') type = TT_BYTE;
+        if (t->bytes && !tok_unbyte(key.p, key.n, (uint8_t *)key.p, &k))
+            type = TT_UNUSED, k = key.n;
+        if (t->byte_fallback && k == 6 && !memcmp(key.p, "<0x", 3) && key.p[5] == '>')
+            type = TT_BYTE;
         if (!vocab_set(&t->v, (int32_t)id, buf_str(&key), k, type))
             rc = err_set(e, DR_EFORMAT, "tokenizer.json: two tokens have the id %d", (int)id);
     }
@@ -299,7 +301,7 @@ static int load(tokenizer *t, span file, dr_err *e)
     if (t->eos < 0) t->eos = by_name(t, eos);
     bool llama3 = t->n_pres && t->pres[0].kind == PRE_LLAMA3 && t->pres[0].digits == 3;
     if (llama3) snprintf(pre, sizeof pre, "llama3");
-    /* Llama 3's first tokenizer.json left the BOS to its callers; the model needs it all the same. */
+    /* Llama 3's first tokenizer.json left the BOS to its callers; the model needs it anyway. */
     if (llama3 && t->bos >= 0 && span_is(vocab_text(&t->v, t->bos), "<|begin_of_text|>"))
         t->wants_bos = true;
     return tok_finish(t, t->bytes ? "byte-level BPE" : "SentencePiece-style BPE", pre, e);

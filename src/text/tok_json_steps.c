@@ -31,7 +31,8 @@ static int only(const json_t *o, const char *list, dr_err *e)
 static span str(const json_t *o, const char *key)
 {
     const json_t *s = json_object_get(o, key);
-    return json_is_string(s) ? (span){ json_string_value(s), json_string_length(s) } : (span){ "", 0 };
+    if (!json_is_string(s)) return (span){ "", 0 };
+    return (span){ json_string_value(s), json_string_length(s) };
 }
 
 static int unknown(const json_t *o, const char *what, dr_err *e)
@@ -97,7 +98,8 @@ static int normalizer(tokenizer *t, const json_t *o, dr_err *e)
         return unknown(o, "the normalizer", e);
     }
     if (rc) return rc;
-    if (t->n_norms == TOK_STEPS) return err_set(e, DR_EUNSUPPORTED, "over %d normalizers", TOK_STEPS);
+    if (t->n_norms == TOK_STEPS)
+        return err_set(e, DR_EUNSUPPORTED, "over %d normalizers", TOK_STEPS);
     if ((rc = tok_keep(t, a, &s.a, e)) || (rc = tok_keep(t, b, &s.b, e))) return rc;
     t->norms[t->n_norms++] = s;
     return 0;
@@ -138,11 +140,13 @@ static int pre_split(tokenizer *t, const json_t *o, dr_err *e)
 static int scheme_of(const json_t *o, dr_err *e)
 {
     span s = str(o, "prepend_scheme");
-    if (!s.n) return json_is_false(json_object_get(o, "add_prefix_space")) ? PREPEND_NEVER : PREPEND_ALWAYS;
+    bool old_never = json_is_false(json_object_get(o, "add_prefix_space"));
+    if (!s.n) return old_never ? PREPEND_NEVER : PREPEND_ALWAYS;
     if (span_is(s, "always")) return PREPEND_ALWAYS;
     if (span_is(s, "first")) return PREPEND_FIRST;
     if (span_is(s, "never")) return PREPEND_NEVER;
-    return err_set(e, DR_EUNSUPPORTED, "tokenizer.json: prepend_scheme \"" SPAN_FMT "\"", SPAN_ARG(s));
+    return err_set(e, DR_EUNSUPPORTED, "tokenizer.json: prepend_scheme \"" SPAN_FMT "\" is not "
+                   "supported", SPAN_ARG(s));
 }
 
 static int pre_tokenizer(tokenizer *t, const json_t *o, dr_err *e)
@@ -165,7 +169,8 @@ static int pre_tokenizer(tokenizer *t, const json_t *o, dr_err *e)
         return tok_add_re(t, split_gpt2_regex, CUT_ISOLATED, e);
     }
     if (strcmp(type, "Metaspace")) return unknown(o, "the pre_tokenizer", e);
-    if ((rc = only(o, "type replacement add_prefix_space prepend_scheme split str_rep", e))) return rc;
+    rc = only(o, "type replacement add_prefix_space prepend_scheme split str_rep", e);
+    if (rc) return rc;
     pre_step s = { .kind = PRE_METASPACE, .split = !json_is_false(json_object_get(o, "split")) };
     if ((rc = scheme_of(o, e)) < 0) return rc;
     s.digits = rc;

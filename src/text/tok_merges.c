@@ -3,7 +3,8 @@
 #include "base/mem.h"
 #include "text/tok_priv.h"
 
-int merge_begin(merge_reader *r, tokenizer *t, uint32_t n, size_t max_bytes, bool replace, dr_err *e)
+int merge_begin(merge_reader *r, tokenizer *t, uint32_t n, size_t max_bytes, bool replace,
+                dr_err *e)
 {
     *r = (merge_reader){ .t = t, .replace = replace, .text = { .cap_max = max_bytes + 64 } };
     t->m.merged = mem_alloc(n * sizeof *t->m.merged);

@@ -21,7 +21,8 @@ int32_t added_find(const added_set *s, span text);
 void added_free(added_set *s);
 
 /* Normalisers, in order, each over the whole section. */
-typedef enum { NORM_PREPEND, NORM_REPLACE, NORM_SQUEEZE } norm_kind;
+typedef enum { NORM_PREPEND, NORM_REPLACE, NORM_SQUEEZE, NORM_CHARSMAP,
+               NORM_TRIM_MARKS } norm_kind;
 typedef struct { norm_kind kind; span a, b; } norm_step;   /* spans borrow from t->strings */
 
 /* Pre-tokenisers, in order, each over the pieces that the one before left. */
@@ -76,6 +77,8 @@ int tok_normalise(const tokenizer *t, buf work[2], span *text, dr_err *e);
 int tok_finish(tokenizer *t, const char *model_name, const char *pre_name, dr_err *e);
 tokenizer *tok_new(dr_err *e);
 
+/* Any of them: the bytes say which. */
+tokenizer *tok_from_bytes(span file, dr_err *e);
 tokenizer *tok_from_tiktoken(span file, dr_err *e);
 tokenizer *tok_from_spm(span file, dr_err *e);
 tokenizer *tok_from_json(span file, dr_err *e);

@@ -40,7 +40,8 @@ static int read_line(vocab *v, const char *p, size_t n, int32_t n_ranks, size_t 
     }
     if (!digits || (size_t)(sp - p) > sizeof bytes / 3 * 4 ||
         base64(p, (size_t)(sp - p), bytes, &len) || !len)
-        return err_set(e, DR_EFORMAT, "line %zu is not a token in base64, a space and a rank", line);
+        return err_set(e, DR_EFORMAT, "line %zu is not a token in base64, a space and a rank",
+                       line);
     if (rank >= n_ranks)
         return err_set(e, DR_EFORMAT, "line %zu: rank %lld in a file of %d tokens", line,
                        (long long)rank, n_ranks);

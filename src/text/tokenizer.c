@@ -48,7 +48,8 @@ int tok_keep(tokenizer *t, span s, span *out, dr_err *e)
 
 int tok_add_re(tokenizer *t, const char *regex, cut_kind cut, dr_err *e)
 {
-    if (t->n_pres == TOK_STEPS) return err_set(e, DR_EUNSUPPORTED, "over %d pre-tokenisers", TOK_STEPS);
+    if (t->n_pres == TOK_STEPS)
+        return err_set(e, DR_EUNSUPPORTED, "over %d pre-tokenisers", TOK_STEPS);
     pre_step *s = &t->pres[t->n_pres];
     *s = (pre_step){ .kind = PRE_RE, .cut = cut };
     if (!strcmp(regex, split_llama3_regex)) s->kind = PRE_LLAMA3, s->digits = 3;
@@ -284,7 +285,7 @@ static int read_neighbours(tokenizer *t, const char *path, dr_err *e)
     return rc;
 }
 
-static tokenizer *from_bytes(span f, dr_err *e)
+tokenizer *tok_from_bytes(span f, dr_err *e)
 {
     size_t i = 0;
     while (i < f.n && strchr(" \t\r\n", f.p[i]) && f.p[i]) i++;
@@ -331,7 +332,7 @@ tokenizer *tok_open(const char *path, dr_err *e)
     tokenizer *t = NULL;
     if (os_is_dir(path) ? in_folder(path, &f, e) : os_map(&f, path, e)) return NULL;
     dr_err own = {0};
-    t = from_bytes((span){ (const char *)f.p, f.n }, &own);
+    t = tok_from_bytes((span){ (const char *)f.p, f.n }, &own);
     bool is_gguf = f.n >= 4 && !memcmp(f.p, "GGUF", 4);
     os_unmap(&f);
     if (!t) {

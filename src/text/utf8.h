@@ -62,7 +62,7 @@ static inline int utf8_unfinished(const uint8_t *p, size_t n)
     for (int k = 1; k <= 3 && (size_t)k <= n; k++) {
         uint8_t a = p[n - (size_t)k];
         if ((a & 0xc0) == 0x80) continue;
-        int want = a >= 0xf0 && a < 0xf5 ? 4 : a >= 0xe0 && a < 0xf0 ? 3 : a >= 0xc2 && a < 0xe0 ? 2 : 0;
+        int want = a < 0xc2 || a > 0xf4 ? 0 : a < 0xe0 ? 2 : a < 0xf0 ? 3 : 4;
         if (k >= want) return 0;
         if (k >= 2) {                        /* the second byte may already rule it out */
             uint8_t b = p[n - (size_t)k + 1];

@@ -6,7 +6,8 @@ int vocab_init(vocab *v, int32_t cap, size_t cap_bytes, dr_err *e)
 {
     *v = (vocab){0};
     if (cap < 0 || cap > TOK_MAX_IDS || cap_bytes > UINT32_MAX)
-        return err_set(e, DR_EUNSUPPORTED, "a vocabulary of %d tokens and %zu bytes", cap, cap_bytes);
+        return err_set(e, DR_EUNSUPPORTED, "a vocabulary of %d tokens and %zu bytes", cap,
+                       cap_bytes);
     size_t n = (size_t)cap;
     v->at = mem_zalloc(n, sizeof *v->at);
     v->len = mem_zalloc(n, sizeof *v->len);
@@ -98,8 +99,8 @@ bool vocab_index_one(vocab *v, int32_t id)
     uint32_t i = vocab_slot(v, key);
     for (; (k = v->key[i]); i = i + 1 < v->n_slots ? i + 1 : 0) {
         int32_t j = v->id[i];
-        if (k == key && j >= 0 && (n <= 7 || (v->len[j] == n && !memcmp(v->bytes + v->at[j], p, n))))
-            return false;
+        if (k != key || j < 0) continue;
+        if (n <= 7 || (v->len[j] == n && !memcmp(v->bytes + v->at[j], p, n))) return false;
     }
     v->key[i] = key, v->id[i] = id;
     return true;
