@@ -18,6 +18,7 @@ const command *const cmd_table[] = {
     &cmd_perplexity,
     &cmd_synth,
     &cmd_tokenize,
+    &cmd_verify,
     &cmd_help,
     NULL
 };

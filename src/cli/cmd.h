@@ -72,4 +72,5 @@ extern const command cmd_rm;
 extern const command cmd_run;
 extern const command cmd_synth;
 extern const command cmd_tokenize;
+extern const command cmd_verify;
 #endif

@@ -358,8 +358,8 @@ int verify_against(model *m, const tokenizer *t, const char *path, verify_line *
     buf b;
     buf_init(&b, 1 << 24);
     int rc = os_read(&b, path, e);
-    json_error_t je;
-    json_t *o = rc ? NULL : json_loadb(buf_str(&b), b.n, 0, &je);
+    json_t *o = rc ? NULL : json_read(buf_str(&b), b.n, (size_t)1 << 28, path, e);
+    if (!rc && !o) rc = e->code;
     json_t *ji = json_object_get(o, "ids"), *jl = json_object_get(o, "logprobs");
     size_t n = json_array_size(ji);
     if (!rc && (n < 2 || n > 1 << 20 || json_array_size(jl) != n - 1))
