@@ -218,7 +218,7 @@ static size_t decide(toolcall *t, bool final)
 
 static int run(toolcall *t, bool final, dr_err *e)
 {
-    size_t done = t->b.n || final ? decide(t, final) : 0;
+    size_t done = t->b.n ? decide(t, final) : 0;
     if (t->nomem || t->out.bad) return t->rc = err_nomem(e, t->b.n, "a tool call");
     if (t->rc) return t->rc;
     if (done) t->word = is_word(t->b.p[done - 1]);

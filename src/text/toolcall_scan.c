@@ -57,7 +57,7 @@ uint32_t scan_char(const char *p, size_t n, size_t *len)
 
 void scan_put_char(buf *out, uint32_t c)
 {
-    if (c >= 0xd800 && c < 0xe000) c = 0xfffd;
+    if (c == 0 || (c >= 0xd800 && c < 0xe000)) c = 0xfffd;
     if (c == '"' || c == '\\') {
         buf_putc(out, '\\');
         buf_putc(out, (char)c);

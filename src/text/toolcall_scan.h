@@ -31,7 +31,8 @@ scan_result scan_python_calls(scan *s, buf *out);            /* [f(a=1), g()] */
 scan_result scan_function_tag(scan *s, buf *out);            /* <function=f>{}</function> */
 scan_result scan_builtin(scan *s, buf *out);                 /* f.call(query="x") */
 bool scan_tool_known(const scan *s, const char *name);
-/* Append one character of JSON string content. */
+/* Append one character of JSON string content. 0 becomes U+FFFD, as half a surrogate pair does:
+ * few readers of JSON take it in a key. */
 void scan_put_char(buf *out, uint32_t c);
 /* The character at p, its length in *len; U+FFFD and 1 when the bytes are not UTF-8; *len 0 when
  * they end inside a character. */

@@ -154,6 +154,7 @@ static void steps_equal_textbook(void **state)
     for (uint64_t t = 0; t < 800; t++) {
         int v = sizes[t % 8];
         fill(x, v, t % 5 == 0 ? 0.01 : 2.5, t);
+        for (int i = 0; i < v && t % 3 == 0; i++) x[i] = rintf(x[i]);     /* many ties */
         sample_opt o = some_options(t);
         sampler *s = make(&o, v);
         uint32_t w[4];
@@ -291,6 +292,15 @@ static void greedy(void **state)
     x[3] = -0.0f, x[7] = x[12] = -1;             /* -0 equals 0 */
     assert_int_equal(sampler_pick(s, x, NULL, 0, 0, 0, &r, &err), DR_OK);
     assert_int_equal(r.id, 0);
+    sampler_free(s);
+
+    float y[4] = { -0.0f, 0, 0, -1 };
+    double p[4];
+    o = sample_opt_default();
+    o.top_k = 1;
+    s = make(&o, 4);
+    assert_int_equal(sampler_probs(s, y, NULL, 0, 0, 0, p, &err), DR_OK);
+    assert_true(p[0] == 1);
     sampler_free(s);
 }
 
