@@ -297,5 +297,5 @@ void kern_init_avx512_q(kern *k)
     k->mul_scratch = mul_scratch;
 }
 #else
-typedef int kern_not_here;
+typedef int kern_avx512_q_not_here;
 #endif

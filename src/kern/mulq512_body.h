@@ -2,7 +2,7 @@
  * the integer sums of inputs. docs/kernels.md draws the panel. Everything here is static. */
 #include "base/block.h"
 #include "kern/kern.h"
-#include "kern/unpack512_body.h"
+#include "kern/unpack_body.h"
 
 enum { ROWS = 16, MAX_GROUPS = 16 };
 
