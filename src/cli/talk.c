@@ -138,6 +138,8 @@ static void say(talk *t, const char *arg)
 
 static void do_help(talk *t, const char *arg);
 
+static int to_buf(const char *p, size_t n, void *arg) { buf_put(arg, p, n); return 0; }
+
 static void do_save(talk *t, const char *arg)
 {
     dr_err e = {0};
@@ -147,10 +149,9 @@ static void do_save(talk *t, const char *arg)
                                               t->t[i].content));
     o = json_pack("{s:s*, s:o}", "system", t->system, "messages", list);
     buf text = { .cap_max = FILE_MAX };
-    char *s = o ? json_dumps(o, JSON_INDENT(1)) : NULL;
-    if (s) buf_printf(&text, "%s\n", s);
-    free(s);
-    if (!s || text.bad || json_array_size(list) != (size_t)t->n)
+    if (o) json_dump_callback(o, to_buf, &text, JSON_INDENT(1));
+    buf_putc(&text, '\n');
+    if (!o || text.bad || json_array_size(list) != (size_t)t->n)
         err_nomem(&e, FILE_MAX, "the conversation's text");
     else os_write(arg, text.p, text.n, &e);
     if (e.code) fprintf(t->err, "[%s]\n", e.msg);

@@ -2,11 +2,8 @@
 # chat.sh - the chat in a terminal: editing, history, commands, Ctrl-C, a full context.
 . "$(dirname "$0")/../lib/e2e.sh"
 have python3 || { skip "python3 is not here"; finish; }
-# a random model over bytes, in the format of the official vocabulary
-python3 -c "
-import base64
-open('tokenizer.model', 'w').writelines('%s %d\n' % (base64.b64encode(bytes([i])).decode(), i) for i in range(256))"
-drover synth --shape tiny,vocab=512,ctx=2048 --out m -q && mv tokenizer.model m/ || { fail "no model"; finish; }
+. "$SRC/tests/lib/tiny.sh"
+tiny m || { fail "no model"; finish; }
 python3 "$SRC/tests/e2e/chat_pty.py" m >log 2>&1
 rc=$?
 grep -v ' passed, ' log
