@@ -173,6 +173,9 @@ static void tagged(void **state)
         { "Hm.\n<|python_tag|>\n" CALL "<|python_tag|>" CALL " x", "Hm.\n" GOT GOT " x" },
         { "[TOOL_CALLS] [{\"name\": \"f\", \"arguments\": {\"a\": 1}, \"id\": \"123456789\"}]", GOT },
         { "[TOOL_CALLS][{\"name\": \"zz\", \"arguments\": {}}, " CALL "]", "<<zz|{}>>" GOT },
+        /* a marker ends with the first text */
+        { "<|python_tag|>" CALL " x {\"name\": \"zz\", \"parameters\": {}}",
+          GOT " x {\"name\": \"zz\", \"parameters\": {}}" },
         /* without a code interpreter the tag alone says nothing */
         { "<|python_tag|>print(1)", "print(1)" }, { "a<|python_tag|>", "a" },
     };
