@@ -7,7 +7,7 @@
 enum {
     SMALL = 16384,              /* elements below which waking threads costs more than it saves */
     ELEMS = 8192,               /* elements in a chunk of an element-wise operation */
-    PANEL = 64,                 /* rows in a chunk of a product of many columns */
+    PANEL_MIN = 64, PANEL_MAX = 256,    /* rows in a chunk of a product of many columns */
     DECODE_N = 8,               /* columns up to which a product is bound by reading weights */
     DECODE_BYTES = 64 << 10     /* bytes of weights in its chunks */
 };
@@ -59,6 +59,7 @@ static size_t layout(cpu *c, char *base, int N, int K, int nh, int hs, int S)
     c->attn_bytes = up64(cpu_attn_bytes(hs));
     c->part_floats = cpu_attn_part_floats(hs, S);
     carve(base, &at, &c->bf, n * kk * 2);
+    if (c->k.pack_bf16) carve(base, &at, &c->bt, (n + 15) / 16 * 16 * kk * 2);
     carve(base, &at, &c->q, n * kk);
     carve(base, &at, &c->qd, n * kk / 32 * sizeof(float));
     carve(base, &at, &c->s16, n * kk / 16 * sizeof(int16_t));
@@ -182,25 +183,37 @@ typedef struct {
     int n_out;
     bool want[3];                       /* forms of the input, by ACT_* */
     int start[MM_OUTS + 1];             /* first chunk of each output */
-    int step[MM_OUTS];                  /* rows of its chunks */
     act a;
 } mm_job;
 
-/* Row n of x in every form that some output multiplies with. */
-static void mm_input(void *arg, int n, int thread)
+enum { GROUP = 16 };                    /* rows of input that are packed together */
+
+/* Rows of x in every form that some output multiplies with. */
+static void mm_input(void *arg, int group, int thread)
 {
     const mm_job *j = arg;
     cpu *c = j->c;
-    size_t K = (size_t)j->a.K, at = (size_t)n;
-    const float *x = j->a.x + at * j->a.ldx;
+    size_t K = (size_t)j->a.K, kk = up32(K), first = (size_t)group * GROUP;
+    size_t end = first + GROUP < (size_t)j->a.N ? first + GROUP : (size_t)j->a.N;
     (void)thread;
-    if (j->want[ACT_BF16]) {
-        uint16_t *y = c->bf + at * up32(K);
-        c->k.to_bf16(y, x, (int64_t)K);
-        memset(y + K, 0, (up32(K) - K) * sizeof *y);
+    for (size_t n = first; n < end; n++) {
+        const float *x = j->a.x + n * j->a.ldx;
+        if (j->want[ACT_BF16]) {
+            c->k.to_bf16(c->bf + n * kk, x, (int64_t)K);
+            memset(c->bf + n * kk + K, 0, (kk - K) * sizeof *c->bf);
+        }
+        if (j->want[ACT_Q8])
+            c->k.quant_q8(c->q + n * K, c->qd + n * (K / 32), c->s16 + n * (K / 16), x, (int)K);
     }
-    if (j->want[ACT_Q8])
-        c->k.quant_q8(c->q + at * K, c->qd + at * (K / 32), c->s16 + at * (K / 16), x, (int)K);
+    if (j->want[ACT_BF16] && c->k.pack_bf16 && j->a.N > 1)
+        c->k.pack_bf16(c->bt + first * kk, c->bf + first * kk, (int)(end - first), (int)K);
+}
+
+/* Chunk i of an output's n: its rows in units of sixteen, shared out evenly. */
+static int mm_cut(int rows, int i, int n)
+{
+    int64_t at = (int64_t)((rows + 15) / 16) * i / n * 16;
+    return at < rows ? (int)at : rows;
 }
 
 static void mm_rows(void *arg, int chunk, int thread)
@@ -209,10 +222,11 @@ static void mm_rows(void *arg, int chunk, int thread)
     int i = 0;
     while (chunk >= j->start[i + 1]) i++;
     const wmat *w = j->out[i].w;
-    int r0 = (chunk - j->start[i]) * j->step[i], R = w->rows - r0;
-    if (R > j->step[i]) R = j->step[i];
+    int n_cuts = j->start[i + 1] - j->start[i], cut = chunk - j->start[i];
+    int r0 = mm_cut(w->rows, cut, n_cuts), R = mm_cut(w->rows, cut + 1, n_cuts) - r0;
     float *y = j->out[i].y + r0;
     size_t ldy = j->out[i].ldy;
+    if (R == 0) return;
     j->c->k.mul[w->type](y, ldy, (const char *)w->data + (size_t)r0 * w->row_bytes, w->row_bytes,
                          R, &j->a, j->c->mul_space + (size_t)thread * j->c->mul_bytes);
     if (!w->bias) return;
@@ -220,11 +234,15 @@ static void mm_rows(void *arg, int chunk, int thread)
         for (int r = 0; r < R; r++) y[(size_t)n * ldy + (size_t)r] += w->bias[r0 + r];
 }
 
-/* Rows in a chunk: a decode step wants long runs of weights, a prefill wants panels. */
-static int mm_step(const wmat *w, int N)
+/* Rows in a chunk, about: a decode step wants long runs of weights; a prefill wants panels large
+ * enough to repay their unpacking and small enough that every thread gets several. */
+static int mm_step(const wmat *w, int all_rows, int N, int n_threads)
 {
-    if (N > DECODE_N) return PANEL;
-    size_t rows = DECODE_BYTES / w->row_bytes / 16 * 16;
+    if (N > DECODE_N) {
+        int step = all_rows / (4 * n_threads);
+        return step < PANEL_MIN ? PANEL_MIN : step > PANEL_MAX ? PANEL_MAX : step;
+    }
+    size_t rows = DECODE_BYTES / w->row_bytes;
     return rows < 16 ? 16 : rows > 1024 ? 1024 : (int)rows;
 }
 
@@ -235,15 +253,18 @@ static void cpu_matmul(dev *d, const mm_out *out, int n_out, const float *x, siz
     DR_ASSERT(n_out <= MM_OUTS && N <= c->N && K <= c->K);
     mm_job j = { .c = c, .out = out, .n_out = n_out,
                  .a = { .N = N, .K = K, .x = x, .ldx = ldx } };
+    int rows = 0;
+    for (int i = 0; i < n_out; i++) rows += out[i].w->rows;
     for (int i = 0; i < n_out; i++) {
-        DR_ASSERT(out[i].w->K == K);
-        j.want[act_kind(out[i].w->type)] = true;
-        j.step[i] = mm_step(out[i].w, N);
-        j.start[i + 1] = j.start[i] + (out[i].w->rows + j.step[i] - 1) / j.step[i];
+        const wmat *w = out[i].w;
+        DR_ASSERT(w->K == K);
+        j.want[act_kind(w->type)] = true;
+        int step = mm_step(w, rows, N, d->n_threads);
+        j.start[i + 1] = j.start[i] + (w->rows + step - 1) / step;
     }
     if (j.want[ACT_BF16] || j.want[ACT_Q8])
-        run_chunks(c, N, (size_t)N * (size_t)K, mm_input, &j);
-    j.a.bf = c->bf, j.a.q = c->q, j.a.d = c->qd, j.a.s16 = c->s16;
+        run_chunks(c, (N + GROUP - 1) / GROUP, (size_t)N * (size_t)K, mm_input, &j);
+    j.a.bf = c->bf, j.a.bt = c->bt, j.a.q = c->q, j.a.d = c->qd, j.a.s16 = c->s16;
     pool_run(c->pool, j.start[n_out], mm_rows, &j);
 }
 

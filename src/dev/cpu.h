@@ -1,7 +1,7 @@
 /* cpu.h - the CPU device's inside, shared by cpu*.c.
  *
- * An operation cuts its work into chunks by the problem's shape, never by the number of
- * threads, and hands each to a leaf kernel. All scratch was taken by reserve. */
+ * An operation cuts its work into chunks and hands each to a leaf kernel. No result depends on
+ * where the cuts are: each element is a function of its own inputs (docs/numerics.md). All scratch was taken by reserve. */
 #ifndef DEV_CPU_H
 #define DEV_CPU_H
 #include "base/pool.h"
@@ -31,7 +31,7 @@ typedef struct {
     char *mem;
     size_t mem_bytes;
     /* all inside mem: */
-    uint16_t *bf;                       /* (N,K rounded up to 32) */
+    uint16_t *bf, *bt;                  /* (N,K rounded up to 32); bt: N rounded up to 16 */
     int8_t *q;                          /* (N,K) */
     float *qd;                          /* (N,K/32) */
     int16_t *s16;                       /* (N,K/16) */

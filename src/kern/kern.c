@@ -5,14 +5,14 @@
 void kern_init_ref(kern *k);
 void kern_init_avx2(kern *k);
 void kern_init_avx512(kern *k);
-void kern_init_amx_q(kern *k);
+void kern_init_amx(kern *k);
 
 const kern_level kern_levels[] = {
     { "ref",    0,                              kern_init_ref },
 #if defined(__x86_64__)
     { "avx2",   CPU_AVX2,                       kern_init_avx2 },
     { "avx512", CPU_AVX2 | CPU_AVX512,          kern_init_avx512 },
-    { "amx",    CPU_AVX2 | CPU_AVX512 | CPU_AMX, kern_init_amx_q },   /* int8 tiles only */
+    { "amx",    CPU_AVX2 | CPU_AVX512 | CPU_AMX, kern_init_amx },
 #endif
 };
 const int n_kern_levels = sizeof kern_levels / sizeof *kern_levels;

@@ -27,6 +27,7 @@ typedef struct {
     const float *x;          /* (N,K) f32; row stride ldx values */
     size_t ldx;
     const uint16_t *bf;      /* (N,K rounded up to 32) bf16, zero padded */
+    const uint16_t *bt;      /* the same, packed by pack_bf16: sixteen rows after sixteen */
     const int8_t *q;         /* (N,K) int8, -127..127 */
     const float *d;          /* (N,K/32) block scales */
     const int16_t *s16;      /* (N,K/16) sums of q over sixteen: exact */
@@ -36,8 +37,9 @@ enum { ACT_F32 = 0, ACT_BF16 = 1, ACT_Q8 = 2 };
 int act_kind(int type);              /* which form a weight type multiplies with */
 
 /* y[n*ldy + r] = sum_k w[r][k] x[n][k] for r < R, n < a->N. w: R rows of row_bytes each,
- * contiguous, not aligned. scratch: mul_scratch(type, K) bytes (MUL_FLOAT_SCRATCH for the
- * float types), 64-byte aligned, this thread's own. Calls of any R and N give each element the same bits. */
+ * contiguous, not aligned. scratch: mul_scratch(type, K) bytes, for the float types at least
+ * MUL_FLOAT_SCRATCH, 64-byte aligned, this thread's own. Calls of any R and N give each element
+ * the same bits. */
 typedef void mul_fn(float *y, size_t ldy, const void *w, size_t row_bytes, int R,
                     const act *a, void *scratch);
 
@@ -50,11 +52,15 @@ typedef void attn_fn(float *m, float *l, float *acc, const float *q, int R, int 
 
 typedef struct {
     mul_fn *mul[KERN_MAX_TYPE];          /* by dtype; NULL: not a type */
-    /* bytes of scratch that mul of this quantised type wants for rows of K */
+    /* bytes of scratch that mul of this type wants for rows of K (float types: beside
+     * MUL_FLOAT_SCRATCH, the greater of the two counts) */
     size_t (*mul_scratch)(int type, int K);
     /* q, d, s16 of one row of K values (K a multiple of 32) */
     void (*quant_q8)(int8_t *q, float *d, int16_t *s16, const float *x, int K);
     void (*to_bf16)(uint16_t *y, const float *x, int64_t n);
+    /* n <= 16 rows of act.bf in the layout that mul[DT_BF16] of several inputs wants, into
+     * 16 * (K rounded up to 32) places; NULL: it wants none */
+    void (*pack_bf16)(uint16_t *t, const uint16_t *bf, int n, int K);
     void (*to_f16)(uint16_t *y, const float *x, int64_t n);
     /* y = w * (x * rstd), rstd = 1/sqrt(mean(x^2)+eps); (C,) f32; returns rstd; y may be x */
     float (*rmsnorm)(float *y, const float *x, const float *w, int C, float eps);

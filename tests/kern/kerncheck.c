@@ -21,7 +21,8 @@
 enum { PAD = 64 };
 static kern ref, new;
 static const char *level;
-static bool bench, flushes;             /* this level's BF16 product flushes subnormals */
+static bool bench;
+static enum { PLAIN, FLUSH, TILES } bf16_way;    /* how this level multiplies BF16 */
 
 static const int sizes[] = { 1, 7, 8, 15, 16, 17, 31, 32, 33, 63, 64, 65, 128, 1000, 4096 };
 #define EACH_SIZE(n) for (int z_ = 0, n; \
@@ -100,17 +101,47 @@ static float dot_flush(const uint16_t *w, const uint16_t *x, int K)
     return P[0];
 }
 
+/* Level amx: even and odd products of a block of 32 apart, as TDPBF16PS does it. */
+static float dot_tiles(const uint16_t *w, const uint16_t *x, int K)
+{
+    float acc = 0;
+    for (int k = 0; k < K; k += 32) {
+        float P[2] = { 0 };
+        for (int i = k; i < k + 32 && i < K; i++)
+            P[i % 2] = flush(fmaf(flush(bf16_to_f32(w[i])), flush(bf16_to_f32(x[i])), P[i % 2]));
+        acc = flush(acc + flush(P[0] + P[1]));
+    }
+    return acc;
+}
+
 static void mul_want(int type, float *y, size_t ldy, const void *w, size_t rb, int R, const act *a)
 {
-    if (type != DT_BF16 || !flushes) {
+    if (type != DT_BF16 || bf16_way == PLAIN) {
         ref.mul[type](y, ldy, w, rb, R, a, NULL);
         return;
     }
     for (int n = 0; n < a->N; n++)
         for (int r = 0; r < R; r++)
             y[(size_t)n * ldy + (size_t)r] =
-                dot_flush((const uint16_t *)((const char *)w + (size_t)r * rb),
-                          a->bf + (size_t)n * (((size_t)a->K + 31) / 32 * 32), a->K);
+                (bf16_way == TILES ? dot_tiles : dot_flush)(
+                          (const uint16_t *)((const char *)w + (size_t)r * rb), a->bf + (size_t)n * (((size_t)a->K + 31) / 32 * 32), a->K);
+}
+
+/* act.bt, where the level wants it */
+static uint16_t *packed(const uint16_t *bf, int N, int K)
+{
+    size_t kk = ((size_t)K + 31) / 32 * 32;
+    if (!new.pack_bf16) return NULL;
+    uint16_t *t = get(((size_t)N + 15) / 16 * 16 * kk * 2);
+    for (int n = 0; n < N; n += 16)
+        new.pack_bf16(t + (size_t)n * kk, bf + (size_t)n * kk, N - n < 16 ? N - n : 16, K);
+    return t;
+}
+
+static void *scratch_of(int type, int K)
+{
+    size_t n = new.mul_scratch(type, K);
+    return get(n > MUL_FLOAT_SCRATCH ? n : MUL_FLOAT_SCRATCH);
 }
 
 /* tiny: numbers so small that products are subnormal. */
@@ -121,7 +152,7 @@ static void mul_shape(int type, int R, int N, int K, bool tiny)
     char *w = get((size_t)R * rb);
     float *x = get((size_t)N * ldx * 4), *y = get((ny + 2 * PAD) * 4), *want = get(ny * 4);
     uint16_t *bf = get((size_t)N * kk * 2);
-    char *scratch = get(MUL_FLOAT_SCRATCH);
+    void *scratch = scratch_of(type, K);
     float scale = tiny ? 0x1p-66f : 1;
     for (size_t i = 0; i < (size_t)R * (size_t)K; i++) {
         float f = t_rand() * (type == DT_F16 && tiny ? 0x1p-14f : scale);
@@ -133,7 +164,7 @@ static void mul_shape(int type, int R, int N, int K, bool tiny)
     for (int n = 0; n < N; n++)
         for (int k = 0; k < K; k++)
             bf[(size_t)n * kk + (size_t)k] = f32_to_bf16(x[(size_t)n * ldx + (size_t)k]);
-    act a = { .N = N, .K = K, .x = x, .ldx = ldx, .bf = bf };
+    act a = { .N = N, .K = K, .x = x, .ldx = ldx, .bf = bf, .bt = packed(bf, N, K) };
     for (size_t i = 0; i < ny + 2 * PAD; i++) y[i] = 7;
     for (size_t i = 0; i < ny; i++) want[i] = 7;
     mul_want(type, want, ldy, w, rb, R, &a);
@@ -142,22 +173,24 @@ static void mul_shape(int type, int R, int N, int K, bool tiny)
          type_get(type)->name, R, N, K, tiny);
     for (int i = 0; i < PAD; i++) CHECK(y[i] == 7 && y[PAD + ny + (size_t)i] == 7);
     mem_free(w), mem_free(x), mem_free(y), mem_free(want), mem_free(bf), mem_free(scratch);
+    mem_free((void *)a.bt);
 }
 
 static void mul_bench(int type, int R, int N, int K)
 {
     if (!bench) return;
     size_t b = type == DT_F32 ? 4 : 2, rb = (size_t)K * b;
-    char *w = get((size_t)R * rb), *scratch = get(MUL_FLOAT_SCRATCH);
+    char *w = get((size_t)R * rb), *scratch = scratch_of(type, K);
     float *x = get((size_t)N * (size_t)K * 4), *y = get((size_t)N * (size_t)R * 4);
     uint16_t *bf = get((size_t)N * (size_t)K * 2);
-    act a = { .N = N, .K = K, .x = x, .ldx = (size_t)K, .bf = bf };
+    act a = { .N = N, .K = K, .x = x, .ldx = (size_t)K, .bf = bf, .bt = packed(bf, N, K) };
     char shape[64];
     snprintf(shape, sizeof shape, "%dx%d N %d", R, K, N);
     BENCH_OF(type_get(type)->name, shape, 2.0 * R * N * K, "Gop/s",
              type == DT_BF16 ? tops.bf16(0.02) : tops.f32(0.02),
           new.mul[type](y, (size_t)R, w, rb, R, &a, scratch));
     mem_free(w), mem_free(x), mem_free(y), mem_free(bf), mem_free(scratch);
+    mem_free((void *)a.bt);
 }
 
 static void mul_type(int type)
@@ -169,6 +202,7 @@ static void mul_type(int type)
         mul_shape(type, 9, 8, Ks[i], false);
     }
     for (int N = 1; N <= 14; N++) mul_shape(type, 5, N, 66, N % 2);
+    for (int R = 14; R <= 34; R += 3) mul_shape(type, R, R * 5 % 37, 96, false);
     mul_shape(type, 70, 101, 40, false);        // more than a block of rows and of inputs
     mul_shape(type, 66, 100, 40, true);
     mul_shape(type, 65, 97, 2070, false);       // and of K
@@ -393,9 +427,9 @@ static const struct { const char *name; size_t slot; void (*fn)(void); } checks[
     { "argmax",     offsetof(kern, argmax),       check_argmax },
 };
 enum { N_CHECKS = sizeof checks / sizeof *checks };
-/* the float products and all other slots are here; quant_q8, mul_scratch and the rest of mul[]
- * are kerncheck_q.c's */
-_Static_assert(sizeof(kern) == (KERN_MAX_TYPE - 3 + N_CHECKS + 2) * sizeof(void (*)(void)),
+/* the float products and all other slots are here (pack_bf16 with mul_bf16); quant_q8,
+ * mul_scratch and the rest of mul[] are kerncheck_q.c's */
+_Static_assert(sizeof(kern) == (KERN_MAX_TYPE - 3 + N_CHECKS + 3) * sizeof(void (*)(void)),
                "a kernel has no test");
 
 int main(int argc, char **argv)
@@ -412,7 +446,8 @@ int main(int argc, char **argv)
             printf("skip %s: not on this CPU\n", level);
             continue;
         }
-        flushes |= (kern_levels[l].need & CPU_AVX512) != 0;
+        bf16_way = kern_levels[l].need & CPU_AMX ? TILES : kern_levels[l].need & CPU_AVX512
+                   ? FLUSH : PLAIN;
         kern below = new;
         kern_levels[l].init(&new);
         probe_select(&tops, level);
