@@ -1,0 +1,232 @@
+/* test_generate.c - replies: stop strings, length, a full context (stopped or shifted), the same
+ * seed the same reply, several samples, cancelling; and the public API over the same engine. The
+ * model is random over a byte-level vocabulary made here. */
+#define _GNU_SOURCE
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <cmocka.h>
+#include "base/mem.h"
+#include "gen/generate.h"
+#include "pack/synth.h"
+
+static char model_path[] = "/tmp/drover-gen-XXXXXX.gguf";
+
+/* 256 byte tokens in GPT-2's alphabet, then <s> and </s>. */
+static int write_tokenizer(const char *path)
+{
+    FILE *f = fopen(path, "w");
+    if (!f) return -1;
+    fprintf(f, "{\"version\":\"1.0\",\"added_tokens\":[");
+    const char *names[] = { "<s>", "</s>" };
+    for (int i = 0; i < 2; i++)
+        fprintf(f, "%s{\"id\":%d,\"content\":\"%s\",\"special\":true,\"lstrip\":false,\"rstrip\":false,"
+                "\"single_word\":false,\"normalized\":false}", i ? "," : "", 256 + i, names[i]);
+    fprintf(f, "],\"normalizer\":null,\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":"
+            "false,\"trim_offsets\":true,\"use_regex\":true},\"post_processor\":null,\"decoder\":"
+            "{\"type\":\"ByteLevel\",\"add_prefix_space\":true,\"trim_offsets\":true,\"use_regex\":true},"
+            "\"model\":{\"type\":\"BPE\",\"vocab\":{");
+    for (int b = 0, extra = 0; b < 256; b++) {
+        bool own = (b >= 33 && b <= 126) || (b >= 161 && b <= 172) || b >= 174;
+        fprintf(f, "%s\"\\u%04x\":%d", b ? "," : "", own ? b : 256 + extra, b);
+        extra += !own;
+    }
+    fprintf(f, ",\"he\":258},\"merges\":[\"h e\"]}}");
+    return fclose(f);
+}
+
+static model *m;
+static tokenizer *t;
+
+static int set_up(void **state)
+{
+    (void)state;
+    dr_err e = {0};
+    char tok[] = "/tmp/drover-tok-XXXXXX.json";
+    int fd = mkstemps(tok, 5), fd2 = mkstemps(model_path, 5);
+    if (fd < 0 || fd2 < 0 || write_tokenizer(tok)) return -1;
+    close(fd);
+    close(fd2);
+    synth_opt o = { .seed = 3, .tokenizer = tok };
+    pool *p = pool_new(1, &e);
+    int rc = synth_shape_read(&o.shape, "dim=64,layers=2,heads=2,kv_heads=1,head_dim=32,ffn=96,"
+                                        "vocab=259,ctx=512,tied=0,std=0.3", &e);
+    if (!rc) rc = synth_types_read(&o.types, "F32", &e);
+    if (!rc) rc = synth_write(&o, model_path, p, &e);
+    pool_free(p);
+    unlink(tok);
+    m = rc ? NULL : model_open(model_path, &(dev_opt){ .n_threads = 1 }, &e);
+    t = m ? tok_from_gguf(tensors_gguf(m->ts), &e) : NULL;
+    if (!t) print_message("%s\n", e.msg);
+    return t ? 0 : -1;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    tok_free(t);
+    model_close(m);
+    unlink(model_path);
+    return 0;
+}
+
+static session *fresh(int n_ctx)
+{
+    dr_err e = {0};
+    session *s = session_new(m, &(session_opt){ .n_ctx = n_ctx }, &e);
+    if (!s) fail_msg("%s", e.msg);
+    return s;
+}
+
+static const int32_t prompt[] = { 72, 101, 108, 108, 111 };
+
+static gen_result reply(session *s, const gen_opt *o)
+{
+    gen_result r;
+    dr_err e = {0};
+    if (gen_run(s, t, prompt, 5, o, &r, &e)) fail_msg("%s", e.msg);
+    return r;
+}
+
+static gen_opt greedy(int n)
+{
+    gen_opt o = { .sample = sample_opt_default(), .max_tokens = n, .ignore_eos = true };
+    o.sample.temperature = 0;
+    return o;
+}
+
+static void length_and_seed(void **state)
+{
+    (void)state;
+    session *s = fresh(256);
+    gen_opt o = greedy(40);
+    gen_result a = reply(s, &o), b = reply(s, &o);
+    assert_int_equal(a.finish, GEN_LENGTH);
+    assert_int_equal(a.n_gen, 40);
+    assert_int_equal(a.tokens.n, 40);
+    assert_int_equal(b.n_reused, 4);
+    assert_memory_equal(a.tokens.p, b.tokens.p, 40 * sizeof(int32_t));
+    gen_result_free(&b);
+    o.sample.temperature = 1.5f;
+    o.sample.seed = 11;
+    gen_result c = reply(s, &o), d = reply(s, &o);
+    assert_memory_equal(c.tokens.p, d.tokens.p, 40 * sizeof(int32_t));
+    o.sample_index = 1;
+    gen_result f = reply(s, &o);
+    assert_memory_not_equal(c.tokens.p, f.tokens.p, 40 * sizeof(int32_t));
+    gen_result_free(&a), gen_result_free(&c), gen_result_free(&d), gen_result_free(&f);
+    session_free(s);
+}
+
+static void stop_string(void **state)
+{
+    (void)state;
+    session *s = fresh(256);
+    gen_opt o = greedy(60);
+    gen_result a = reply(s, &o);
+    assert_true(a.text.n > 20);
+    char stop[4] = { 0 };
+    memcpy(stop, a.text.p + 10, 3);
+    size_t at = (size_t)(strstr(buf_str(&a.text), stop) - a.text.p);
+    const char *list[] = { stop };
+    o.stop = list, o.n_stop = 1;
+    gen_result b = reply(s, &o);
+    assert_int_equal(b.finish, GEN_STOP_STRING);
+    assert_int_equal(b.text.n, at);
+    assert_memory_equal(a.text.p, b.text.p, at);
+    gen_result_free(&a), gen_result_free(&b);
+    session_free(s);
+}
+
+static void count_shift(void *arg, int n) { *(int *)arg += n; }
+
+static void full_context(void **state)
+{
+    (void)state;
+    session *s = fresh(64);
+    gen_opt o = greedy(0);
+    gen_result a = reply(s, &o);
+    assert_int_equal(a.finish, GEN_CONTEXT);
+    assert_int_equal(session_len(s), 64);
+    assert_int_equal(a.n_gen, 64 - 5 + 1);          // the last is picked, not evaluated
+    int dropped = 0;
+    o = greedy(150);
+    o.shift = true, o.keep = 5, o.shifted = count_shift, o.arg = &dropped;
+    gen_result b = reply(s, &o);
+    assert_int_equal(b.finish, GEN_LENGTH);
+    assert_true(b.n_shifts >= 3 && dropped > 60);
+    assert_memory_equal(session_tokens(s), prompt, sizeof prompt);      // kept
+    assert_memory_equal(a.tokens.p, b.tokens.p, 59 * sizeof(int32_t));
+    gen_result_free(&a), gen_result_free(&b);
+    session_free(s);
+}
+
+static int cancel_at_three(void *arg, const gen_piece *p)
+{
+    (void)p;
+    return ++*(int *)arg == 3;
+}
+
+static void cancelled(void **state)
+{
+    (void)state;
+    session *s = fresh(64);
+    int n = 0;
+    gen_opt o = greedy(20);
+    o.piece = cancel_at_three, o.arg = &n;
+    gen_result a = reply(s, &o);
+    assert_int_equal(a.finish, GEN_CANCEL);
+    assert_int_equal(a.n_gen, 3);
+    gen_result_free(&a);
+    session_free(s);
+}
+
+static void public_api(void **state)
+{
+    (void)state;
+    dr_err e = {0};
+    dr_model *dm = dr_model_open(model_path, &(dr_model_opt){ .n_threads = 1 }, &e);
+    if (!dm) fail_msg("%s", e.msg);
+    assert_int_equal(dr_model_vocab(dm), 259);
+    int32_t *id;
+    int n;
+    assert_int_equal(dr_tokenize(dm, "Hello", 5, 0, &id, &n, &e), DR_OK);
+    assert_int_equal(n, 5);
+    assert_memory_equal(id, prompt, sizeof prompt);
+    char *text;
+    assert_int_equal(dr_detokenize(dm, id, n, 0, &text, NULL, &e), DR_OK);
+    assert_string_equal(text, "Hello");
+    dr_free(text);
+    assert_null(dr_session_new(dm, &(dr_session_opt){ .kv_type = "q9" }, &e));
+    assert_non_null(strstr(e.msg, "q9"));
+    e = (dr_err){0};
+    dr_session *s = dr_session_new(dm, &(dr_session_opt){ .n_ctx = 64, .kv_type = "f32" }, &e);
+    if (!s) fail_msg("%s", e.msg);
+    assert_null(dr_session_logits(s));
+    assert_int_equal(dr_session_sync(s, id, n, &e), DR_OK);
+    assert_non_null(dr_session_logits(s));
+    dr_gen_opt o = dr_gen_default(dm);
+    dr_gen_stats st;
+    o.max_tokens = 7, o.temperature = 0;
+    assert_int_equal(dr_generate(s, id, n, &o, NULL, NULL, &st, &e), DR_OK);
+    assert_true(st.n_generated <= 7 && st.n_prompt == 5);
+    dr_chat_message msg = { "user", "hi" };
+    assert_int_not_equal(dr_chat(s, &msg, 1, &o, NULL, NULL, NULL, &e), DR_OK);  // no template
+    assert_true(e.msg[0]);
+    dr_free(id);
+    dr_session_free(s);
+    dr_model_close(dm);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(length_and_seed), cmocka_unit_test(stop_string),
+        cmocka_unit_test(full_context), cmocka_unit_test(cancelled), cmocka_unit_test(public_api),
+    };
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}
