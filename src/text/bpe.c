@@ -1,10 +1,9 @@
-/* bpe.c - byte-pair merging. See bpe.h. Pieces of up to SHORT symbols are merged by scanning for
+/* bpe.c - byte-pair merging. See bpe.h. Pieces of up to BPE_SHORT symbols are merged by scanning for
  * the best pair, which costs n per merge but no bookkeeping; longer ones with a heap, so that a
  * megabyte of one letter stays O(n log n). */
 #include "text/bpe.h"
 #include "base/mem.h"
 
-enum { SHORT = 48 };
 #define NO_PAIR UINT32_MAX
 
 int merges_init(merges *m, uint32_t n, dr_err *e)
@@ -21,6 +20,7 @@ void merges_free(merges *m)
     mem_free(m->slot);
     mem_free(m->merged);
     mem_free(m->prio);
+    mem_free(m->first);
     *m = (merges){0};
 }
 
@@ -46,7 +46,7 @@ static inline uint32_t pair_find(const merges *m, int32_t l, int32_t r)
 
 static int grow(merges *m, dr_err *e)
 {
-    merges big = { .merged = m->merged, .prio = m->prio };
+    merges big = { .merged = m->merged, .prio = m->prio, .first = m->first };
     int rc = merges_init(&big, m->n * 2, e);
     if (rc) return rc;
     for (uint32_t j = 0; j < m->n_slots; j++) {
@@ -160,13 +160,21 @@ static inline int32_t merged_of(const merges *m, uint32_t pay)
     return m->merged ? m->merged[pay] : (int32_t)pay;
 }
 
-static size_t merge_short(const merges *m, int32_t *sym, size_t n)
+int merges_bytes(merges *m, const int32_t byte_id[256], dr_err *e)
 {
-    uint32_t pay[SHORT], prio[SHORT];
-    for (size_t i = 0; i + 1 < n; i++) {
-        pay[i] = pair_find(m, sym[i], sym[i + 1]);
-        prio[i] = prio_of(m, pay[i]);
-    }
+    m->first = mem_alloc(65536 * sizeof *m->first);
+    if (!m->first) return err_nomem(e, 65536 * sizeof *m->first, "merges");
+    for (int l = 0; l < 256; l++)
+        for (int r = 0; r < 256; r++)
+            m->first[l << 8 | r] = pair_find(m, byte_id[l], byte_id[r]);
+    return 0;
+}
+
+/* pay[0..n-1) are the pairs' payloads. */
+static size_t merge_short(const merges *m, int32_t *sym, uint32_t *pay, size_t n)
+{
+    uint32_t prio[BPE_SHORT];
+    for (size_t i = 0; i + 1 < n; i++) prio[i] = prio_of(m, pay[i]);
     while (n > 1) {
         size_t best = 0;
         for (size_t i = 1; i + 1 < n; i++)
@@ -249,7 +257,11 @@ static size_t merge_long(const merges *m, bpe_work *w, size_t n)
 
 int64_t bpe_merge(const merges *m, bpe_work *w, size_t n, dr_err *e)
 {
-    if (n <= SHORT) return (int64_t)merge_short(m, w->sym, n);
+    if (n <= BPE_SHORT) {
+        uint32_t pay[BPE_SHORT];
+        for (size_t i = 0; i + 1 < n; i++) pay[i] = pair_find(m, w->sym[i], w->sym[i + 1]);
+        return (int64_t)merge_short(m, w->sym, pay, n);
+    }
     if (w->heap_cap < 3 * n) {
         mem_free(w->heap);
         w->heap_cap = 3 * (n + n / 4);
@@ -260,4 +272,13 @@ int64_t bpe_merge(const merges *m, bpe_work *w, size_t n, dr_err *e)
         }
     }
     return (int64_t)merge_long(m, w, n);
+}
+
+size_t bpe_merge_bytes(const merges *m, const int32_t byte_id[256], const uint8_t *p, size_t n,
+                       int32_t *sym)
+{
+    uint32_t pay[BPE_SHORT];
+    for (size_t i = 0; i < n; i++) sym[i] = byte_id[p[i]];
+    for (size_t i = 0; i + 1 < n; i++) pay[i] = m->first[p[i] << 8 | p[i + 1]];
+    return merge_short(m, sym, pay, n);
 }

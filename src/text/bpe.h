@@ -14,14 +14,14 @@ enum {                               /* what a token is; numbers as in GGUF and 
 /* Ids 0..n-1. A token is findable by its bytes only after vocab_index: normal ones are, control
  * tokens never, so text cannot spell one. Strings of up to 7 bytes are their own key
  * (bytes | length << 56); longer ones have a hash with the top bit set and are compared. */
+typedef struct { uint64_t key; int32_t id; uint32_t at; } vocab_slot;    /* key 0: empty */
 typedef struct {
     int32_t n, n_ids;                /* n_ids: of them real ids; the rest stand for characters */
     uint32_t *at, *len;              /* bytes + at[id] */
     uint8_t *bytes, *type;
     size_t n_bytes, cap_bytes;
     int32_t cap;
-    uint64_t *key;                   /* 0: empty slot */
-    int32_t *id;
+    vocab_slot *slot;
     uint32_t n_slots;
     _Atomic uint8_t *whole;          /* is merging this token's bytes sure to give it back? */
 } vocab;
@@ -36,13 +36,36 @@ static inline span vocab_text(const vocab *v, int32_t id)
     return (span){ (const char *)v->bytes + v->at[id], v->len[id] };
 }
 
-uint64_t vocab_key(const void *p, size_t n);
-static inline uint32_t vocab_slot(const vocab *v, uint64_t key)
+uint64_t vocab_long_key(const void *p, size_t n);            /* n > 7 */
+static inline uint64_t vocab_key(const void *bytes, size_t n)
+{
+    const uint8_t *p = bytes;
+    if (n > 7) return vocab_long_key(p, n);
+    uint64_t x = (uint64_t)n << 56;
+    if (n >= 4) {
+        uint32_t a, b;
+        memcpy(&a, p, 4);
+        memcpy(&b, p + n - 4, 4);
+        return x | a | (uint64_t)b << (n - 4) * 8;
+    }
+    if (n >= 2) x |= (uint64_t)p[n - 1] << (n - 1) * 8 | (uint64_t)p[1] << 8;
+    return n ? x | p[0] : x;
+}
+static inline uint32_t vocab_first(const vocab *v, uint64_t key)    /* where the search begins */
 {
     uint64_t h = (key ^ key >> 29) * 0x9e3779b97f4a7c15u;
     return (uint32_t)((h >> 32) * v->n_slots >> 32);
 }
-int32_t vocab_find_key(const vocab *v, uint64_t key, const void *p, size_t n);
+static inline int32_t vocab_find_key(const vocab *v, uint64_t key, const void *p, size_t n)
+{
+    if (!n || !v->n_slots) return -1;
+    for (uint32_t i = vocab_first(v, key); v->slot[i].key; i = i + 1 < v->n_slots ? i + 1 : 0) {
+        const vocab_slot *s = &v->slot[i];
+        if (s->key != key || s->id < 0) continue;            /* below 0: hidden */
+        if (n <= 7 || (v->len[s->id] == n && !memcmp(v->bytes + s->at, p, n))) return s->id;
+    }
+    return -1;
+}
 static inline int32_t vocab_find(const vocab *v, const void *p, size_t n)    /* -1: none */
 {
     return vocab_find_key(v, vocab_key(p, n), p, n);
@@ -59,6 +82,7 @@ typedef struct {
     uint32_t n_slots, n;
     int32_t *merged;                 /* by payload; NULL: payload is the merged id */
     uint32_t *prio;                  /* by payload; NULL: payload is the priority */
+    uint32_t *first;                 /* payload of two bytes (left << 8 | right), or NULL */
 } merges;
 
 int merges_init(merges *m, uint32_t n, dr_err *e);       /* room for n pairs */
@@ -80,7 +104,13 @@ typedef struct {
 } bpe_work;
 int bpe_room(bpe_work *w, size_t n, dr_err *e);          /* at least n symbols */
 void bpe_work_free(bpe_work *w);
+/* Know the pairs of single bytes without a search. */
+int merges_bytes(merges *m, const int32_t byte_id[256], dr_err *e);
 /* Merge w->sym[0..n) until nothing merges; returns how many symbols are left. O(n log n).
  * A negative symbol merges with nothing. */
 int64_t bpe_merge(const merges *m, bpe_work *w, size_t n, dr_err *e);
+/* The same for up to BPE_SHORT bytes, each of which has an id; sym has room for n. */
+enum { BPE_SHORT = 48 };
+size_t bpe_merge_bytes(const merges *m, const int32_t byte_id[256], const uint8_t *p, size_t n,
+                       int32_t *sym);
 #endif

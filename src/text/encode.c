@@ -8,6 +8,15 @@
 
 typedef struct { uint32_t *p; size_t n, cap; } cuts;      /* pairs: begin, end */
 
+/* Pieces that had to be merged lately: words come back. One call's, so nothing is shared. */
+enum { MEMO_N = 4096, MEMO_BYTES = 46, MEMO_IDS = 18, MEMO_FROM = 2048 };
+typedef struct {
+    uint64_t key;
+    uint8_t n_ids, n;
+    uint8_t text[MEMO_BYTES];
+    int32_t id[MEMO_IDS];
+} memo;
+
 typedef struct {
     const tokenizer *t;
     ids *out;
@@ -17,6 +26,7 @@ typedef struct {
     buf text[2];                  /* the section as normalisers rewrite it */
     buf prefixed[2];              /* and as pre-tokenisers that add characters do */
     cuts cut[2];
+    memo *memo;                   /* NULL: the text is too short to be worth it */
     bool open_unk;                /* the last id put is an unknown that may be fused with more */
     int flags;
 } encoder;
@@ -52,8 +62,15 @@ static int put_unknown(encoder *x, span text)
 static int merge_bytes(encoder *x, const uint8_t *p, size_t n)
 {
     const tokenizer *t = x->t;
-    int rc = bpe_room(&x->bpe, n, x->e);
-    if (rc) return rc;
+    int rc;
+    if (n <= BPE_SHORT && t->all_bytes) {
+        int32_t sym[BPE_SHORT];
+        size_t left = bpe_merge_bytes(&t->m, t->byte_id, p, n, sym);
+        for (size_t i = 0; i < left; i++)
+            if ((rc = put(x, sym[i]))) return rc;
+        return 0;
+    }
+    if ((rc = bpe_room(&x->bpe, n, x->e))) return rc;
     size_t k = 0;
     for (size_t i = 0; i < n; i++) {
         int32_t id = t->byte_id[p[i]];
@@ -84,16 +101,49 @@ static int is_whole(encoder *x, int32_t id, const uint8_t *p, size_t n, bool *ye
     return 0;
 }
 
-static int piece_of_bytes(encoder *x, const uint8_t *p, size_t n)
+static memo *memo_of(encoder *x, uint64_t key, size_t n)
 {
-    int32_t id = vocab_find(&x->t->v, p, n);
+    if (!x->memo || n > MEMO_BYTES) return NULL;
+    return &x->memo[(key ^ key >> 32) * 0x9e3779b97f4a7c15u >> 52];
+}
+
+static bool memo_is(const memo *m, uint64_t key, const uint8_t *p, size_t n)
+{
+    return m && m->key == key && m->n == n && !memcmp(m->text, p, n);
+}
+
+static int memo_put(encoder *x, const memo *m)
+{
+    int rc = 0;
+    for (int i = 0; i < m->n_ids && !rc; i++) rc = put(x, m->id[i]);
+    return rc;
+}
+
+/* Keep what was put out since `from`. */
+static void memo_keep(encoder *x, memo *m, uint64_t key, const uint8_t *p, size_t n, int64_t from)
+{
+    int64_t k = x->out->n - from;
+    if (!m || k > MEMO_IDS) return;
+    m->key = key, m->n = (uint8_t)n, m->n_ids = (uint8_t)k;
+    memcpy(m->text, p, n);
+    memcpy(m->id, x->out->p + from, (size_t)k * sizeof *m->id);
+}
+
+static int piece_of_bytes(encoder *x, const uint8_t *p, size_t n, uint64_t key)
+{
+    int32_t id = vocab_find_key(&x->t->v, key, p, n);
     if (id >= 0) {
         bool yes = x->t->whole;
         int rc = yes ? 0 : is_whole(x, id, p, n, &yes);
         if (rc) return rc;
         if (yes) return put(x, id);
     }
-    return merge_bytes(x, p, n);
+    memo *m = memo_of(x, key, n);
+    if (memo_is(m, key, p, n)) return memo_put(x, m);
+    int64_t from = x->out->n;
+    int rc = merge_bytes(x, p, n);
+    if (!rc) memo_keep(x, m, key, p, n, from);
+    return rc;
 }
 
 /* One run of characters, merged. SentencePiece merges characters it does not know with their
@@ -154,7 +204,7 @@ static int piece_of_chars(encoder *x, const uint8_t *p, size_t n)
 static int piece(encoder *x, const uint8_t *p, size_t n)
 {
     if (!n) return 0;
-    return x->t->bytes ? piece_of_bytes(x, p, n) : piece_of_chars(x, p, n);
+    return x->t->bytes ? piece_of_bytes(x, p, n, vocab_key(p, n)) : piece_of_chars(x, p, n);
 }
 
 static int cut_put(cuts *c, size_t lo, size_t hi, dr_err *e)
@@ -318,16 +368,23 @@ static int pieces(encoder *x, span text, bool at_start)
     const uint8_t *p = (const uint8_t *)text.p, *end = p + text.n;
     if (!text.n) return 0;
     if (!t->n_pres) return piece(x, p, text.n);
-    if (t->n_pres > 1 || t->pres[0].kind != PRE_LLAMA3 || t->pres[0].cut != CUT_ISOLATED)
+    if (!t->bytes || t->n_pres > 1 || t->pres[0].kind != PRE_LLAMA3 || t->pres[0].cut != CUT_ISOLATED)
         return split_all(x, text, at_start);
-    int digits = t->pres[0].digits;
-    while (p < end) {
-        const uint8_t *q = split_llama3(p, end, digits);
-        int rc = piece(x, p, (size_t)(q - p));
-        if (rc) return rc;
-        p = q;
+    /* A few pieces ahead of the search, so that the table's lines are on their way. */
+    enum { AHEAD = 16 };
+    struct { const uint8_t *p; size_t n; uint64_t key; } q[AHEAD];
+    int digits = t->pres[0].digits, rc = 0;
+    while (p < end && !rc) {
+        int k = 0;
+        for (; k < AHEAD && p < end; k++) {
+            const uint8_t *to = split_llama3(p, end, digits);
+            q[k].p = p, q[k].n = (size_t)(to - p), q[k].key = vocab_key(p, q[k].n);
+            __builtin_prefetch(&t->v.slot[vocab_first(&t->v, q[k].key)]);
+            p = to;
+        }
+        for (int i = 0; i < k && !rc; i++) rc = piece_of_bytes(x, q[i].p, q[i].n, q[i].key);
     }
-    return 0;
+    return rc;
 }
 
 static void replace(buf *out, span in, span a, span b)
@@ -486,6 +543,8 @@ int tok_encode(const tokenizer *t, span text, int flags, ids *out, dr_err *e)
     encoder x = { .t = t, .out = out, .e = e, .flags = flags };
     int64_t n0 = out->n;
     int rc = 0;
+    if (text.n >= MEMO_FROM && !(x.memo = mem_zalloc(MEMO_N, sizeof *x.memo)))
+        return err_nomem(e, MEMO_N * sizeof *x.memo, "encoding");
     bool bos = flags & TOK_BOS && t->wants_bos && t->bos >= 0;
     if (bos) rc = ids_put(out, t->bos, e);
     if (!rc) rc = t->raw.n ? cut_added(&x, &t->raw, text, true, section) : section(&x, text, true);
@@ -494,6 +553,7 @@ int tok_encode(const tokenizer *t, span text, int flags, ids *out, dr_err *e)
         out->n--;                           /* the text began with the BOS itself: keep one */
     }
     if (rc) out->n = n0;
+    mem_free(x.memo);
     bpe_work_free(&x.bpe);
     split_work_free(&x.split);
     for (int i = 0; i < 2; i++) {

@@ -48,9 +48,7 @@ int merge_put(merge_reader *r, span a, span b, dr_err *e)
     *q = (merge_key){ { vocab_key(p, na), vocab_key(p + na, nb), vocab_key(p, na + nb) },
                       (uint32_t)from, (uint32_t)na, (uint32_t)(na + nb) };
     for (int j = 0; j < 3; j++) {
-        uint32_t slot = vocab_slot(&r->t->v, q->key[j]);
-        __builtin_prefetch(&r->t->v.key[slot]);
-        __builtin_prefetch(&r->t->v.id[slot]);
+        __builtin_prefetch(&r->t->v.slot[vocab_first(&r->t->v, q->key[j])]);
     }
     return r->k == MERGE_BATCH ? resolve(r, e) : 0;
 }

@@ -50,6 +50,7 @@ typedef struct tokenizer {
     bool drop_space;              /* tok_decode leaves out one leading space */
     bool glue[256];               /* characters: some token has a word's mark after this byte */
     int32_t byte_id[256];         /* -1: none */
+    bool all_bytes;               /* every byte has an id */
     int32_t unk, bos, eos;
     bool wants_bos;
     added_set raw, norm;          /* looked for before and after normalising */

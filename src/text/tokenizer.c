@@ -145,7 +145,10 @@ int tok_finish(tokenizer *t, const char *model_name, const char *pre_name, dr_er
     added_sort(&t->norm);
     find_bytes(t);
     if (!t->bytes) find_glue(t);
+    t->all_bytes = t->bytes;
+    for (int b = 0; b < 256; b++) t->all_bytes &= t->byte_id[b] >= 0;
     int rc = make_shown(t, e);
+    if (!rc && t->bytes) rc = merges_bytes(&t->m, t->byte_id, e);
     if (!rc) rc = find_ends(t, e);
     snprintf(t->kind, sizeof t->kind, "%s%s%s%s", model_name, *pre_name ? ", " : "", pre_name,
              *pre_name ? " splitter" : "");

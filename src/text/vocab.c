@@ -29,8 +29,7 @@ void vocab_free(vocab *v)
     mem_free(v->type);
     mem_free((void *)v->whole);
     mem_free(v->bytes);
-    mem_free(v->key);
-    mem_free(v->id);
+    mem_free(v->slot);
     *v = (vocab){0};
 }
 
@@ -44,32 +43,17 @@ bool vocab_set(vocab *v, int32_t id, const void *p, size_t n, int type)
     return true;
 }
 
-static inline uint64_t load(const uint8_t *p, size_t n)      /* n <= 8 bytes, zero-extended */
-{
-    uint64_t x = 0;
-    if (n >= 4) {
-        uint32_t a, b;
-        memcpy(&a, p, 4);
-        memcpy(&b, p + n - 4, 4);
-        return a | (uint64_t)b << (n - 4) * 8;
-    }
-    for (size_t i = 0; i < n; i++) x |= (uint64_t)p[i] << 8 * i;
-    return x;
-}
-
 static inline uint64_t mix(uint64_t a, uint64_t b)
 {
     unsigned __int128 x = (unsigned __int128)a * b;
     return (uint64_t)x ^ (uint64_t)(x >> 64);
 }
 
-uint64_t vocab_key(const void *bytes, size_t n)
+uint64_t vocab_long_key(const void *bytes, size_t n)
 {
     const uint8_t *p = bytes;
-    if (n <= 7) return load(p, n) | (uint64_t)n << 56;
     uint64_t h = n * 0x9e3779b97f4a7c15u, x;
-    size_t i = 0;
-    for (; i + 8 < n; i += 8) {
+    for (size_t i = 0; i + 8 < n; i += 8) {
         memcpy(&x, p + i, 8);
         h = mix(h ^ x, 0xa0761d6478bd642fu);
     }
@@ -77,32 +61,19 @@ uint64_t vocab_key(const void *bytes, size_t n)
     return mix(h ^ x, 0xe7037ed1a0b428dbu) | 1ull << 63;
 }
 
-int32_t vocab_find_key(const vocab *v, uint64_t key, const void *p, size_t n)
-{
-    if (!n || !v->n_slots) return -1;
-    uint64_t k;
-    for (uint32_t i = vocab_slot(v, key); (k = v->key[i]); i = i + 1 < v->n_slots ? i + 1 : 0) {
-        if (k != key) continue;
-        int32_t id = v->id[i];
-        if (id < 0) continue;                /* hidden */
-        if (n <= 7 || (v->len[id] == n && !memcmp(v->bytes + v->at[id], p, n))) return id;
-    }
-    return -1;
-}
-
 bool vocab_index_one(vocab *v, int32_t id)
 {
     const uint8_t *p = v->bytes + v->at[id];
     size_t n = v->len[id];
-    uint64_t key = vocab_key(p, n), k;
+    uint64_t key = vocab_key(p, n);
     if (!n) return false;
-    uint32_t i = vocab_slot(v, key);
-    for (; (k = v->key[i]); i = i + 1 < v->n_slots ? i + 1 : 0) {
-        int32_t j = v->id[i];
-        if (k != key || j < 0) continue;
+    uint32_t i = vocab_first(v, key);
+    for (; v->slot[i].key; i = i + 1 < v->n_slots ? i + 1 : 0) {
+        int32_t j = v->slot[i].id;
+        if (v->slot[i].key != key || j < 0) continue;
         if (n <= 7 || (v->len[j] == n && !memcmp(v->bytes + v->at[j], p, n))) return false;
     }
-    v->key[i] = key, v->id[i] = id;
+    v->slot[i] = (vocab_slot){ key, id, v->at[id] };
     return true;
 }
 
@@ -110,17 +81,16 @@ void vocab_hide(vocab *v, int32_t id)
 {
     uint64_t key = vocab_key(v->bytes + v->at[id], v->len[id]);
     if (!v->len[id] || !v->n_slots) return;
-    for (uint32_t i = vocab_slot(v, key); v->key[i]; i = i + 1 < v->n_slots ? i + 1 : 0)
-        if (v->id[i] == id) v->id[i] = -1;
+    for (uint32_t i = vocab_first(v, key); v->slot[i].key; i = i + 1 < v->n_slots ? i + 1 : 0)
+        if (v->slot[i].id == id) v->slot[i].id = -1;
 }
 
 int vocab_index(vocab *v, int32_t extra, dr_err *e)
 {
     size_t n = (size_t)v->n + (size_t)extra;
-    v->n_slots = (uint32_t)(n + n / 2 + 16);
-    v->key = mem_zalloc(v->n_slots, sizeof *v->key);
-    v->id = mem_alloc(v->n_slots * sizeof *v->id);
-    if (!v->key || !v->id) return err_nomem(e, v->n_slots * 12ull, "vocabulary");
+    v->n_slots = (uint32_t)(n + n / 3 + 16);
+    v->slot = mem_zalloc(v->n_slots, sizeof *v->slot);
+    if (!v->slot) return err_nomem(e, v->n_slots * sizeof *v->slot, "vocabulary");
     for (int32_t id = 0; id < v->n; id++)
         if (v->type[id] == TT_NORMAL) vocab_index_one(v, id);
     return 0;
