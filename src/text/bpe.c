@@ -11,7 +11,8 @@ int merges_init(merges *m, uint32_t n, dr_err *e)
     uint64_t slots = (uint64_t)n + n / 2 + 16;
     if (slots > 1u << 28) return err_set(e, DR_EUNSUPPORTED, "%u merges are too many", n);
     m->n_slots = (uint32_t)slots;
-    m->slot = mem_zalloc(slots, sizeof *m->slot);
+    m->slot = mem_zalloc(slots, sizeof *m->slot + 1);
+    m->tag = (uint8_t *)(m->slot + slots);
     return m->slot ? 0 : err_nomem(e, slots * sizeof *m->slot, "merges");
 }
 
@@ -29,19 +30,43 @@ static inline uint64_t pair_key(int32_t l, int32_t r)
     return (uint64_t)(uint32_t)l << 21 | (uint32_t)r;
 }
 
+static inline uint64_t pair_hash(uint64_t key) { return (key ^ key >> 19) * 0x9e3779b97f4a7c15u; }
+
 static inline uint32_t pair_slot(const merges *m, uint64_t key)
 {
-    uint64_t h = (key ^ key >> 19) * 0x9e3779b97f4a7c15u;
-    return (uint32_t)((h >> 32) * m->n_slots >> 32);
+    return (uint32_t)((pair_hash(key) >> 32) * m->n_slots >> 32);
 }
+
+static inline uint8_t pair_tag(uint64_t key) { return (uint8_t)(pair_hash(key) >> 8 | 1); }
 
 static inline uint32_t pair_find(const merges *m, int32_t l, int32_t r)
 {
     if ((l | r) < 0) return NO_PAIR;
-    uint64_t key = pair_key(l, r), s;
-    for (uint32_t i = pair_slot(m, key); (s = m->slot[i]); i = i + 1 < m->n_slots ? i + 1 : 0)
-        if (s >> 22 == key) return (uint32_t)(s & 0x3fffff) - 1;
+    uint64_t key = pair_key(l, r);
+    uint8_t tag = pair_tag(key), at;
+    for (uint32_t i = pair_slot(m, key); (at = m->tag[i]); i = i + 1 < m->n_slots ? i + 1 : 0)
+        if (at == tag && m->slot[i] >> 22 == key) return (uint32_t)(m->slot[i] & 0x3fffff) - 1;
     return NO_PAIR;
+}
+
+static inline uint32_t near_slot(uint64_t key)
+{
+    return (uint32_t)((key ^ key >> 19) * 0x9e3779b97f4a7c15u >> 50);
+}
+
+/* The same, from what was asked lately. An entry has the form of a slot; payload + 1 is 0 for a
+ * pair that does not merge, which costs the most to find out in the table. */
+static inline uint32_t pair_near(const merges *m, uint64_t *near, int32_t l, int32_t r)
+{
+    if (!near) return pair_find(m, l, r);
+    if ((l | r) < 0) return NO_PAIR;
+    uint64_t key = pair_key(l, r), *w = &near[near_slot(key)];
+    if (*w >> 22 != key || !*w) {
+        uint32_t pay = pair_find(m, l, r);
+        *w = key << 22 | (pay + 1);
+        return pay;
+    }
+    return (uint32_t)(*w & 0x3fffff) - 1;
 }
 
 static int grow(merges *m, dr_err *e)
@@ -53,7 +78,7 @@ static int grow(merges *m, dr_err *e)
         if (!m->slot[j]) continue;
         uint32_t i = pair_slot(&big, m->slot[j] >> 22);
         while (big.slot[i]) i = i + 1 < big.n_slots ? i + 1 : 0;
-        big.slot[i] = m->slot[j];
+        big.slot[i] = m->slot[j], big.tag[i] = m->tag[j];
     }
     big.n = m->n;
     mem_free(m->slot);
@@ -79,22 +104,9 @@ int merges_add(merges *m, int32_t l, int32_t r, uint32_t payload, bool replace, 
     if (m->n >= max_pairs)
         return err_set(e, DR_EUNSUPPORTED, "more than %zu pairs merge: too many for a file of "
                        "this size", max_pairs);
-    m->slot[i] = key << 22 | (payload + 1);
+    m->slot[i] = key << 22 | (payload + 1), m->tag[i] = pair_tag(key);
     m->n++;
     return 1;
-}
-
-/* The id of a part of a token; a lone character that is no token gets one. -1: no such token. */
-static int part_id(vocab *v, const uint8_t *p, size_t n, bool lone_char, int32_t *id, dr_err *e)
-{
-    *id = vocab_find(v, p, n);
-    if (*id >= 0 || !lone_char) return 0;
-    if (!vocab_set(v, v->n, p, n, TT_NONE))
-        return err_set(e, DR_EUNSUPPORTED, "too many characters occur in tokens but are none");
-    *id = v->n - 1;
-    v->type[*id] = TT_NORMAL;
-    vocab_index_one(v, *id);
-    return 0;
 }
 
 static size_t char_len(const uint8_t *p, size_t n)
@@ -104,29 +116,73 @@ static size_t char_len(const uint8_t *p, size_t n)
     return k;
 }
 
+/* Ways to cut tokens in two, on their way into the table. The tables are larger than the near
+ * caches: all keys of a batch are computed, and their lines asked for, before the first search. */
+enum { SPLITS = 64 };
+typedef struct {
+    struct { uint64_t l, r; int32_t id; uint32_t cut; bool l_char, r_char; } v[SPLITS];
+    int n;
+} split_batch;
+
+/* The id of a part of a token; a lone character that is no token gets one. -1: no such token. */
+static int part_id(vocab *v, uint64_t key, const uint8_t *p, size_t n, bool lone_char, int32_t *id,
+                   dr_err *e)
+{
+    *id = vocab_find_key(v, key, p, n);
+    if (*id >= 0 || !lone_char) return 0;
+    if (!vocab_set(v, v->n, p, n, TT_NONE))
+        return err_set(e, DR_EUNSUPPORTED, "too many characters occur in tokens but are none");
+    *id = v->n - 1;
+    v->type[*id] = TT_NORMAL;
+    vocab_index_one(v, *id);
+    return 0;
+}
+
+static int flush_splits(merges *m, vocab *v, split_batch *b, size_t max_pairs, dr_err *e)
+{
+    int32_t l[SPLITS], r[SPLITS];
+    for (int i = 0; i < b->n; i++) {
+        const uint8_t *p = v->bytes + v->at[b->v[i].id];
+        size_t len = v->len[b->v[i].id], cut = b->v[i].cut;
+        int rc = part_id(v, b->v[i].l, p, cut, b->v[i].l_char, &l[i], e);
+        if (!rc) rc = part_id(v, b->v[i].r, p + cut, len - cut, b->v[i].r_char, &r[i], e);
+        if (rc) return rc;
+        if (l[i] >= 0 && r[i] >= 0) __builtin_prefetch(&m->slot[pair_slot(m, pair_key(l[i], r[i]))]);
+    }
+    for (int i = 0; i < b->n; i++) {
+        if (l[i] < 0 || r[i] < 0) continue;
+        int rc = merges_add(m, l[i], r[i], (uint32_t)b->v[i].id, false, max_pairs, e);
+        if (rc < 0) return rc;
+    }
+    b->n = 0;
+    return 0;
+}
+
 int merges_from_splits(merges *m, vocab *v, bool chars, size_t max_pairs, dr_err *e)
 {
     int32_t n = v->n;
+    split_batch b;
+    b.n = 0;
     for (int32_t id = 0; id < n; id++) {
         const uint8_t *p = v->bytes + v->at[id];
         size_t len = v->len[id];
-        if ((v->type[id] != TT_NORMAL && v->type[id] != TT_USER) || len < 2) continue;
-        if (vocab_find(v, p, len) != id) continue;
+        if (v->type[id] != TT_NORMAL || len < 2) continue;
         if (len > 4096) return err_set(e, DR_EUNSUPPORTED, "token %d has %zu bytes, the limit is "
                                        "4096", id, len);
-        size_t first = chars ? char_len(p, len) : 1;
-        for (size_t k = first; k < len; k += chars ? char_len(p + k, len - k) : 1) {
-            int32_t l, r;
-            bool last = chars && k + char_len(p + k, len - k) == len;
-            int rc = part_id(v, p, k, chars && k == first, &l, e);
-            if (!rc) rc = part_id(v, p + k, len - k, last, &r, e);
-            if (!rc && l >= 0 && r >= 0)
-                rc = merges_add(m, l, r, (uint32_t)id, false, max_pairs, e);
-            if (rc < 0) return rc;
-            p = v->bytes + v->at[id];
+        if (vocab_find(v, p, len) != id) continue;               /* the same bytes twice */
+        size_t first = chars ? char_len(p, len) : 1, step;
+        for (size_t k = first; k < len; k += step) {
+            step = chars ? char_len(p + k, len - k) : 1;
+            uint64_t l = vocab_key(p, k), r = vocab_key(p + k, len - k);
+            __builtin_prefetch(&v->slot[vocab_first(v, l)]);
+            __builtin_prefetch(&v->slot[vocab_first(v, r)]);
+            b.v[b.n].l = l, b.v[b.n].r = r, b.v[b.n].id = id, b.v[b.n].cut = (uint32_t)k;
+            b.v[b.n].l_char = chars && k == first, b.v[b.n].r_char = chars && k + step == len;
+            int rc = ++b.n < SPLITS ? 0 : flush_splits(m, v, &b, max_pairs, e);
+            if (rc) return rc;
         }
     }
-    return 0;
+    return flush_splits(m, v, &b, max_pairs, e);
 }
 
 int bpe_room(bpe_work *w, size_t n, dr_err *e)
@@ -134,7 +190,8 @@ int bpe_room(bpe_work *w, size_t n, dr_err *e)
     if (n <= w->n_cap) return 0;
     if (n > UINT32_MAX / 4) return err_set(e, DR_EUNSUPPORTED, "a piece of %zu bytes", n);
     size_t cap = n + n / 4 + 64;
-    bpe_work_free(w);
+    mem_free(w->sym);
+    w->n_cap = 0;
     w->sym = mem_alloc(cap * (3 * sizeof *w->sym + sizeof *w->pay));
     if (!w->sym) return err_nomem(e, cap * 16, "merging");
     w->prev = w->sym + cap, w->next = w->prev + cap;
@@ -170,30 +227,59 @@ int merges_bytes(merges *m, const int32_t byte_id[256], dr_err *e)
     return 0;
 }
 
-/* pay[0..n-1) are the pairs' payloads. */
-static size_t merge_short(const merges *m, int32_t *sym, uint32_t *pay, size_t n)
+/* The best pair is the least key: priority << 6 | position, so a scan without branches finds the
+ * priority and its leftmost place at once. Symbols stay where they are and are chained. */
+enum { NO_KEY = INT32_MAX };
+typedef int32_t four __attribute__((vector_size(16)));
+
+static inline int32_t least(const int32_t *key, size_t n)     /* n: a multiple of 4 */
 {
-    uint32_t prio[BPE_SHORT];
-    for (size_t i = 0; i + 1 < n; i++) prio[i] = prio_of(m, pay[i]);
-    while (n > 1) {
-        size_t best = 0;
-        for (size_t i = 1; i + 1 < n; i++)
-            if (prio[i] < prio[best]) best = i;
-        if (prio[best] == NO_PAIR) break;
-        sym[best] = merged_of(m, pay[best]);
-        n--;
-        for (size_t i = best + 1; i < n; i++) sym[i] = sym[i + 1];
-        for (size_t i = best; i + 1 < n; i++) pay[i] = pay[i + 1], prio[i] = prio[i + 1];
-        if (best + 1 < n) {
-            pay[best] = pair_find(m, sym[best], sym[best + 1]);
-            prio[best] = prio_of(m, pay[best]);
-        }
-        if (best) {
-            pay[best - 1] = pair_find(m, sym[best - 1], sym[best]);
-            prio[best - 1] = prio_of(m, pay[best - 1]);
-        }
+    const four *k = (const four *)key;
+    four a = k[0];
+    for (size_t j = 1; j < n / 4; j++) {
+        four less = a < k[j];
+        a = (a & less) | (k[j] & ~less);
     }
-    return n;
+    int32_t x = a[0] < a[1] ? a[0] : a[1], y = a[2] < a[3] ? a[2] : a[3];
+    return x < y ? x : y;
+}
+
+/* pay[0..n-1) are the pairs' payloads; 2 <= n <= BPE_SHORT. */
+static size_t merge_short(const merges *m, uint64_t *near, int32_t *sym, uint32_t *pay, size_t n)
+{
+    _Alignas(16) int32_t key[BPE_SHORT];
+    uint8_t next[BPE_SHORT], prev[BPE_SHORT];
+    size_t width = (n + 2) & ~(size_t)3;                      /* n - 1 pairs, rounded up */
+#define KEY(i) (pay[i] == NO_PAIR ? NO_KEY : (int32_t)(prio_of(m, pay[i]) << 6 | (uint32_t)(i)))
+    for (size_t i = 0; i < n; i++) next[i] = (uint8_t)(i + 1), prev[i] = (uint8_t)(i - 1);
+    for (size_t i = 0; i + 1 < n; i++) key[i] = KEY(i);
+    for (size_t i = n - 1; i < width; i++) key[i] = NO_KEY;
+    for (int32_t best; (best = least(key, width)) != NO_KEY;) {
+        size_t i = best & 63, j = next[i];
+        sym[i] = merged_of(m, pay[i]);
+        if (j < width) key[j] = NO_KEY;
+        next[i] = next[j];
+        if (i) {                                              /* both misses at once */
+            uint64_t k = pair_key(sym[prev[i]], sym[i]);
+            if (near) __builtin_prefetch(&near[near_slot(k)]);
+            __builtin_prefetch(&m->tag[pair_slot(m, k)]);
+        }
+        if (next[j] < n) {
+            prev[next[j]] = (uint8_t)i;
+            pay[i] = pair_near(m, near, sym[i], sym[next[i]]);
+            key[i] = KEY(i);
+        } else {
+            key[i] = NO_KEY;
+        }
+        if (!i) continue;
+        size_t l = prev[i];
+        pay[l] = pair_near(m, near, sym[l], sym[i]);
+        key[l] = KEY(l);
+    }
+#undef KEY
+    size_t out = 0;
+    for (size_t i = 0; i < n; i = next[i]) sym[out++] = sym[i];
+    return out;
 }
 
 static void sift_down(uint64_t *h, size_t n, size_t i)
@@ -257,10 +343,11 @@ static size_t merge_long(const merges *m, bpe_work *w, size_t n)
 
 int64_t bpe_merge(const merges *m, bpe_work *w, size_t n, dr_err *e)
 {
+    if (n < 2) return (int64_t)n;
     if (n <= BPE_SHORT) {
         uint32_t pay[BPE_SHORT];
-        for (size_t i = 0; i + 1 < n; i++) pay[i] = pair_find(m, w->sym[i], w->sym[i + 1]);
-        return (int64_t)merge_short(m, w->sym, pay, n);
+        for (size_t i = 0; i + 1 < n; i++) pay[i] = pair_near(m, w->near, w->sym[i], w->sym[i + 1]);
+        return (int64_t)merge_short(m, w->near, w->sym, pay, n);
     }
     if (w->heap_cap < 3 * n) {
         mem_free(w->heap);
@@ -274,11 +361,12 @@ int64_t bpe_merge(const merges *m, bpe_work *w, size_t n, dr_err *e)
     return (int64_t)merge_long(m, w, n);
 }
 
-size_t bpe_merge_bytes(const merges *m, const int32_t byte_id[256], const uint8_t *p, size_t n,
-                       int32_t *sym)
+size_t bpe_merge_bytes(const merges *m, uint64_t *near, const int32_t byte_id[256],
+                       const uint8_t *p, size_t n, int32_t *sym)
 {
     uint32_t pay[BPE_SHORT];
     for (size_t i = 0; i < n; i++) sym[i] = byte_id[p[i]];
+    if (n < 2) return n;
     for (size_t i = 0; i + 1 < n; i++) pay[i] = m->first[p[i] << 8 | p[i + 1]];
-    return merge_short(m, sym, pay, n);
+    return merge_short(m, near, sym, pay, n);
 }

@@ -79,6 +79,8 @@ void vocab_hide(vocab *v, int32_t id);                   /* take it out of the t
  * the number of the merge. Lower priority merges first, then the leftmost pair. */
 typedef struct {
     uint64_t *slot;                  /* left << 43 | right << 22 | payload + 1; 0: empty */
+    uint8_t *tag;                    /* by slot: 0 empty, else bits of the hash: most searches end
+                                        here, in a ninth of the memory */
     uint32_t n_slots, n;
     int32_t *merged;                 /* by payload; NULL: payload is the merged id */
     uint32_t *prio;                  /* by payload; NULL: payload is the priority */
@@ -96,7 +98,9 @@ int merges_add(merges *m, int32_t l, int32_t r, uint32_t payload, bool replace, 
 int merges_from_splits(merges *m, vocab *v, bool chars, size_t max_pairs, dr_err *e);
 
 /* Symbols being merged, and room to do it. One thread's; zeroed is valid. */
+enum { PAIRS_NEAR = 16384 };          /* answers about pairs kept in the near cache, by hash */
 typedef struct {
+    uint64_t *near;                  /* PAIRS_NEAR slots, zeroed; NULL: none. Not owned. */
     int32_t *sym, *prev, *next;
     uint32_t *pay, n_cap;
     uint64_t *heap;
@@ -111,6 +115,6 @@ int merges_bytes(merges *m, const int32_t byte_id[256], dr_err *e);
 int64_t bpe_merge(const merges *m, bpe_work *w, size_t n, dr_err *e);
 /* The same for up to BPE_SHORT bytes, each of which has an id; sym has room for n. */
 enum { BPE_SHORT = 48 };
-size_t bpe_merge_bytes(const merges *m, const int32_t byte_id[256], const uint8_t *p, size_t n,
-                       int32_t *sym);
+size_t bpe_merge_bytes(const merges *m, uint64_t *near, const int32_t byte_id[256],
+                       const uint8_t *p, size_t n, int32_t *sym);
 #endif

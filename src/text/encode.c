@@ -9,7 +9,7 @@
 typedef struct { uint32_t *p; size_t n, cap; } cuts;      /* pairs: begin, end */
 
 /* Pieces that had to be merged lately: words come back. One call's, so nothing is shared. */
-enum { MEMO_N = 4096, MEMO_BYTES = 46, MEMO_IDS = 18, MEMO_FROM = 2048 };
+enum { MEMO_N = 4096, MEMO_BYTES = 46, MEMO_IDS = 18, MEMO_FROM = 65536 };
 typedef struct {
     uint64_t key;
     uint8_t n_ids, n;
@@ -65,7 +65,7 @@ static int merge_bytes(encoder *x, const uint8_t *p, size_t n)
     int rc;
     if (n <= BPE_SHORT && t->all_bytes) {
         int32_t sym[BPE_SHORT];
-        size_t left = bpe_merge_bytes(&t->m, t->byte_id, p, n, sym);
+        size_t left = bpe_merge_bytes(&t->m, x->bpe.near, t->byte_id, p, n, sym);
         for (size_t i = 0; i < left; i++)
             if ((rc = put(x, sym[i]))) return rc;
         return 0;
@@ -380,6 +380,7 @@ static int pieces(encoder *x, span text, bool at_start)
             const uint8_t *to = split_llama3(p, end, digits);
             q[k].p = p, q[k].n = (size_t)(to - p), q[k].key = vocab_key(p, q[k].n);
             __builtin_prefetch(&t->v.slot[vocab_first(&t->v, q[k].key)]);
+            if (x->memo && q[k].n <= MEMO_BYTES) __builtin_prefetch(memo_of(x, q[k].key, q[k].n));
             p = to;
         }
         for (int i = 0; i < k && !rc; i++) rc = piece_of_bytes(x, q[i].p, q[i].n, q[i].key);
@@ -543,8 +544,12 @@ int tok_encode(const tokenizer *t, span text, int flags, ids *out, dr_err *e)
     encoder x = { .t = t, .out = out, .e = e, .flags = flags };
     int64_t n0 = out->n;
     int rc = 0;
-    if (text.n >= MEMO_FROM && !(x.memo = mem_zalloc(MEMO_N, sizeof *x.memo)))
-        return err_nomem(e, MEMO_N * sizeof *x.memo, "encoding");
+    size_t near = PAIRS_NEAR * sizeof *x.bpe.near;
+    if (text.n >= MEMO_FROM) {
+        x.memo = mem_zalloc(1, MEMO_N * sizeof *x.memo + near);
+        if (!x.memo) return err_nomem(e, MEMO_N * sizeof *x.memo + near, "encoding");
+        x.bpe.near = (uint64_t *)(x.memo + MEMO_N);
+    }
     bool bos = flags & TOK_BOS && t->wants_bos && t->bos >= 0;
     if (bos) rc = ids_put(out, t->bos, e);
     if (!rc) rc = t->raw.n ? cut_added(&x, &t->raw, text, true, section) : section(&x, text, true);
