@@ -22,6 +22,7 @@ typedef struct {
     size_t n_bytes, cap_bytes;
     int32_t cap;
     vocab_slot *slot;
+    uint8_t *tag;                    /* by slot: 0 empty, else bits of the hash, see merges */
     uint32_t n_slots;
     _Atomic uint8_t *whole;          /* is merging this token's bytes sure to give it back? */
 } vocab;
@@ -51,15 +52,18 @@ static inline uint64_t vocab_key(const void *bytes, size_t n)
     if (n >= 2) x |= (uint64_t)p[n - 1] << (n - 1) * 8 | (uint64_t)p[1] << 8;
     return n ? x | p[0] : x;
 }
+static inline uint64_t vocab_hash(uint64_t key) { return (key ^ key >> 29) * 0x9e3779b97f4a7c15u; }
 static inline uint32_t vocab_first(const vocab *v, uint64_t key)    /* where the search begins */
 {
-    uint64_t h = (key ^ key >> 29) * 0x9e3779b97f4a7c15u;
-    return (uint32_t)((h >> 32) * v->n_slots >> 32);
+    return (uint32_t)((vocab_hash(key) >> 32) * v->n_slots >> 32);
 }
+static inline uint8_t vocab_tag(uint64_t key) { return (uint8_t)(vocab_hash(key) >> 8 | 1); }
 static inline int32_t vocab_find_key(const vocab *v, uint64_t key, const void *p, size_t n)
 {
     if (!n || !v->n_slots) return -1;
-    for (uint32_t i = vocab_first(v, key); v->slot[i].key; i = i + 1 < v->n_slots ? i + 1 : 0) {
+    uint8_t tag = vocab_tag(key), at;
+    for (uint32_t i = vocab_first(v, key); (at = v->tag[i]); i = i + 1 < v->n_slots ? i + 1 : 0) {
+        if (at != tag) continue;
         const vocab_slot *s = &v->slot[i];
         if (s->key != key || s->id < 0) continue;            /* below 0: hidden */
         if (n <= 7 || (v->len[s->id] == n && !memcmp(v->bytes + s->at, p, n))) return s->id;

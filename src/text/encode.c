@@ -379,7 +379,9 @@ static int pieces(encoder *x, span text, bool at_start)
         for (; k < AHEAD && p < end; k++) {
             const uint8_t *to = split_llama3(p, end, digits);
             q[k].p = p, q[k].n = (size_t)(to - p), q[k].key = vocab_key(p, q[k].n);
-            __builtin_prefetch(&t->v.slot[vocab_first(&t->v, q[k].key)]);
+            uint32_t slot = vocab_first(&t->v, q[k].key);
+            __builtin_prefetch(&t->v.tag[slot]);
+            __builtin_prefetch(&t->v.slot[slot]);
             if (x->memo && q[k].n <= MEMO_BYTES) __builtin_prefetch(memo_of(x, q[k].key, q[k].n));
             p = to;
         }

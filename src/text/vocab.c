@@ -74,6 +74,7 @@ bool vocab_index_one(vocab *v, int32_t id)
         if (n <= 7 || (v->len[j] == n && !memcmp(v->bytes + v->at[j], p, n))) return false;
     }
     v->slot[i] = (vocab_slot){ key, id, v->at[id] };
+    v->tag[i] = vocab_tag(key);
     return true;
 }
 
@@ -89,7 +90,8 @@ int vocab_index(vocab *v, int32_t extra, dr_err *e)
 {
     size_t n = (size_t)v->n + (size_t)extra;
     v->n_slots = (uint32_t)(n + n / 3 + 16);
-    v->slot = mem_zalloc(v->n_slots, sizeof *v->slot);
+    v->slot = mem_zalloc(v->n_slots, sizeof *v->slot + 1);
+    v->tag = (uint8_t *)(v->slot + v->n_slots);
     if (!v->slot) return err_nomem(e, v->n_slots * sizeof *v->slot, "vocabulary");
     for (int32_t id = 0; id < v->n; id++)
         if (v->type[id] == TT_NORMAL) vocab_index_one(v, id);
