@@ -2,11 +2,15 @@
 #include <string.h>
 #include "cli/model_arg.h"
 #include "eval/bench.h"
+#include "pack/synth.h"
+#include "base/mem.h"
+#include "base/pool.h"
 
 typedef struct {
     dev_args dev;
     opt_ints p, d, b;
     int n, r, rows, kv;
+    const char *shape, *type;
     bool json;
 } args;
 
@@ -18,6 +22,9 @@ static const opt opts[] = {
     { 'b', "batch", OPT_INTS, offsetof(args, b), "N,…", "sequences decoded at once (default 1)", 1,
       4096 },
     { 'r', "reps", OPT_INT, offsetof(args, r), "R", "repetitions (default 5)", 1, BENCH_MAX },
+    { 0, "shape", OPT_STR, offsetof(args, shape), "SPEC",
+      "random weights in memory instead of MODEL: llama-3.2-1b, key=value,…" },
+    { 0, "type", OPT_STR, offsetof(args, type), "T", "their type (default Q4_K_M)" },
     { 0, "rows", OPT_INT, offsetof(args, rows), "N", "tokens of a prefill step (default 512)", 1,
       1 << 16, .hidden = true },
     { 0, "kv-type", OPT_CHOICE, offsetof(args, kv), "f16|bf16|f32", "cache type (default f16)" },
@@ -65,7 +72,7 @@ static int report(const command *c, const model *m, const args *a, const bench_r
         "prefill", rows_json(r, a->r, false), "decode", rows_json(r, a->r, true),
         "roofline", "read_gb_s", f->read_mapped / 1e9, "read_huge_gb_s", f->read_huge / 1e9,
         "f32", f->f32 / 1e9, "bf16", f->bf16 / 1e9, "int8", f->int8 / 1e9,
-        "model", m->path, "level", m->d->level, "threads", m->d->n_threads,
+        "model", a->shape ? a->shape : m->path, "level", m->d->level, "threads", m->d->n_threads,
         "bytes_per_token", (json_int_t)r->per_token, "flops_per_token", r->flops_per_token));
 }
 
@@ -76,10 +83,27 @@ static void ints(int64_t *to, int *n, const opt_ints *v, int64_t fallback)
     if (v->n) memcpy(to, v->v, (size_t)v->n * sizeof *to);
 }
 
+/* A random model in memory: speed does not depend on the weights' values. */
+static model *synthetic(const args *a, void **bytes, size_t *n, dr_err *e)
+{
+    synth_opt o = { .seed = 1 };
+    pool *p = pool_new(a->dev.threads, e);
+    int rc = p ? synth_shape_read(&o.shape, a->shape, e) : e->code;
+    if (!rc) rc = synth_types_read(&o.types, a->type ? a->type : "Q4_K_M", e);
+    if (!rc) rc = synth_memory(&o, bytes, n, p, e);
+    pool_free(p);
+    tensors *ts = rc ? NULL : tensors_parse(*bytes, *n, e);
+    dev_opt d = { a->dev.device, a->dev.threads, a->dev.cpu_level };
+    return ts ? model_from_tensors(ts, &d, e) : NULL;
+}
+
 static int run(const command *c, int argc, char **argv)
 {
     args a = { .n = 64, .r = 5, .rows = 512 };
     argc = cmd_parse(c, &a, argc, argv);
+    if (!argc == !a.shape) return cmd_misuse(c, "one of MODEL and --shape SPEC is needed");
+    void *bytes = NULL;
+    size_t n_bytes = 0;
     dr_err e = {0};
     bench_opt o = { .n_gen = a.n, .reps = a.r, .n_rows = a.rows, .kv = kv_choice(a.kv) };
     ints(o.p, &o.n_p, &a.p, 512);
@@ -88,10 +112,14 @@ static int run(const command *c, int argc, char **argv)
     for (int i = 1; i < o.n_depth; i++)
         if (o.depth[i] < o.depth[i - 1])
             return cmd_misuse(c, "depths must ascend");
-    model *m = model_arg_open(c, argv[0], &a.dev, &e);
-    if (!m) return cmd_fail(c, &e);
+    model *m = a.shape ? synthetic(&a, &bytes, &n_bytes, &e) : model_arg_open(c, argv[0], &a.dev, &e);
+    if (!m) {
+        mem_pages_free(bytes, n_bytes);
+        return cmd_fail(c, &e);
+    }
+    const char *name = a.shape ? a.shape : m->path;
     if (!a.json)
-        printf("%s, %s, %d threads\n%-8s %7s %7s %6s  %10s\n", m->path, m->d->level,
+        printf("%s, %s, %d threads\n%-8s %7s %7s %6s  %10s\n", name, m->d->level,
                m->d->n_threads, "", "tokens", "depth", "batch", "tokens/s");
     static bench_result r;
     int rc = bench_run(m, m->d->n_threads, &o, &r, a.json ? NULL : print_row, NULL, &e), end = 0;
@@ -104,12 +132,13 @@ static int run(const command *c, int argc, char **argv)
         end = cmd_done(c);
     }
     model_close(m);
+    mem_pages_free(bytes, n_bytes);
     return rc ? cmd_fail(c, &e) : end;
 }
 
 const command cmd_bench = {
     .name = "bench", .group = GROUP_MEASURE,
-    .synopsis = "MODEL [-p N,…] [-n N] [-d DEPTH,…] [-b BATCH,…] [-r R] [--json]",
+    .synopsis = "(MODEL | --shape SPEC) [-p N,…] [-n N] [-d DEPTH,…] [-b BATCH,…] [-r R] [--json]",
     .summary = "speed by context and batch against the machine's bound",
-    .min_args = 1, .max_args = 1, .opts = opts, .run = run,
+    .min_args = 0, .max_args = 1, .opts = opts, .run = run,
 };
