@@ -96,6 +96,7 @@ static void refusals(void **state)
     make("{" T("a", "F32", "[1]", "0", "4") "," T("b", "F32", "[1]", "8", "12") "}", 12);
     refused(DR_EFORMAT, "starts at 8, but the one before it ends at 4");
     make("{" T("a", "F32", "[1]", "0", "4") "}", 6); refused(DR_EFORMAT, "2 bytes behind");
+    make("{" T("a", "F32", "[2]", "0", "8") "}", 7); refused(DR_EFORMAT, "ends 1 bytes behind");
     make("{" T("a", "F32", "[2]", "0", "8") "}", 6); refused(DR_EFORMAT, "ends 2 bytes behind");
     make("{" T("a", "F32", "[2]", "0", "4") "}", 8); refused(DR_EFORMAT, "do not match its shape");
     make("{" T("a", "F32", "[-1]", "0", "4") "}", 8); refused(DR_EFORMAT, "dimension 0");
