@@ -60,9 +60,9 @@ void *mem_realloc(void *p, size_t n)
 
 void *mem_aligned(size_t n)
 {
-    if (n > SIZE_MAX - 64) return NULL;
-    n = (n + 63) & ~(size_t)63;
-    return refused() ? NULL : counted(aligned_alloc(64, n ? n : 64));
+    if (n > SIZE_MAX - 128) return NULL;
+    n = (n + 127) & ~(size_t)127;
+    return refused() ? NULL : counted(aligned_alloc(128, n ? n : 128));
 }
 
 char *mem_strndup(const char *s, size_t n)

@@ -8,7 +8,7 @@
 void *mem_alloc(size_t n);                    /* uninitialised; n 0 gives a valid pointer */
 void *mem_zalloc(size_t count, size_t size);  /* zeroed; NULL too when count*size overflows */
 void *mem_realloc(void *p, size_t n);         /* p is untouched on failure */
-void *mem_aligned(size_t n);                  /* 64-byte aligned; freed by mem_free */
+void *mem_aligned(size_t n);                  /* 128-byte aligned; freed by mem_free */
 char *mem_strdup(const char *s);
 char *mem_strndup(const char *s, size_t n);   /* exactly n bytes and a 0 */
 void mem_free(void *p);                       /* NULL is fine */
