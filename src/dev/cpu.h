@@ -19,7 +19,7 @@ typedef struct {
     float *q;               /* (ATTN_ROWS,hs) */
     float *m, *l, *acc;     /* running: (ATTN_ROWS,) (ATTN_ROWS,) (ATTN_ROWS,hs) */
     float *mc, *lc, *accc;  /* of the chunk at hand */
-    float *p;               /* (ATTN_ROWS,ATTN_TILE) */
+    float *p;               /* (ATTN_ROWS + 2*hs,ATTN_TILE) */
     int *lo, *hi;           /* (ATTN_ROWS,) */
 } attn_space;
 

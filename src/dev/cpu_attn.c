@@ -6,7 +6,6 @@
  * operations on each number, so the same bits. */
 #include <math.h>
 #include <string.h>
-#include "base/half.h"
 #include "dev/cpu.h"
 
 _Static_assert((int)KV_PAGE == (int)ATTN_TILE, "a page holds one tile of every head");
@@ -15,8 +14,8 @@ static size_t up16(size_t n) { return (n + 15) & ~(size_t)15; }
 
 size_t cpu_attn_bytes(int hs)
 {
-    size_t row = up16((size_t)hs) * 3 + ATTN_TILE + 6;
-    return ATTN_ROWS * row * sizeof(float);
+    size_t wide = up16((size_t)hs), row = wide * 3 + ATTN_TILE + 6;
+    return (ATTN_ROWS * row + 2 * ATTN_TILE * wide) * sizeof(float);
 }
 
 /* m, l, acc of ATTN_ROWS rows; one such for each task's running state, and as many again to
@@ -35,7 +34,7 @@ static attn_space space_of(const cpu *c, int thread, int hs)
     s.q = f, f += wide;
     s.acc = f, f += wide;
     s.accc = f, f += wide;
-    s.p = f, f += ATTN_ROWS * ATTN_TILE;
+    s.p = f, f += ATTN_ROWS * ATTN_TILE + 2 * ATTN_TILE * up16((size_t)hs);
     s.m = f, f += ATTN_ROWS;
     s.l = f, f += ATTN_ROWS;
     s.mc = f, f += ATTN_ROWS;
@@ -62,20 +61,32 @@ typedef struct {
 /* x (hs,) turned by the angles of one position, into half order, times scale. x is not y. */
 static void turn(float *y, const float *x, const float *cs, int hs, bool adjacent, float scale)
 {
-    int half = hs / 2;
-    for (int i = 0; i < half; i++) {
-        float x1 = adjacent ? x[2 * i] : x[i], x2 = adjacent ? x[2 * i + 1] : x[i + half];
+    int half = hs / 2, step = adjacent ? 2 : 1;
+    const float *x1 = x, *x2 = adjacent ? x + 1 : x + half;
+    for (int i = 0; i < half; i++, x1 += step, x2 += step) {
         float c = cs[2 * i], s = cs[2 * i + 1];
-        float a = x1 * c, b = x2 * s, e = x2 * c, f = x1 * s;
+        float a = *x1 * c, b = *x2 * s, e = *x2 * c, f = *x1 * s;
         y[i] = (a - b) * scale;
         y[i + half] = (e + f) * scale;
     }
 }
 
-static void put(void *p, size_t at, kv_type t, float x)
+/* x (n,) as the cache's type; y is f32 or 16 bits. */
+static const void *stored(const kern *k, kv_type t, const float *x, uint16_t *y, int n)
 {
-    if (t == KV_F32) ((float *)p)[at] = x;
-    else ((uint16_t *)p)[at] = t == KV_F16 ? f32_to_f16(x) : f32_to_bf16(x);
+    if (t == KV_F32) return x;
+    (t == KV_F16 ? k->to_f16 : k->to_bf16)(y, x, n);
+    return y;
+}
+
+/* K of one position into its column of a transposed tile. */
+static void put_column(void *tile, int at, const void *x, int hs, kv_type t)
+{
+    if (t == KV_F32)
+        for (int d = 0; d < hs; d++) ((float *)tile)[d * KV_PAGE + at] = ((const float *)x)[d];
+    else
+        for (int d = 0; d < hs; d++)
+            ((uint16_t *)tile)[d * KV_PAGE + at] = ((const uint16_t *)x)[d];
 }
 
 /* One row of the batch: its run is found by n. */
@@ -87,22 +98,22 @@ static void rope_row(void *arg, int n, int thread)
     while (n < u->n0 || n >= u->n0 + u->T) u++;
     int hs = kv->hs, p = u->pos + n - u->n0, at = p % KV_PAGE;
     const float *cs = j->cs + (size_t)p * (size_t)hs;
-    float *t = space_of(j->c, thread, hs).acc;
+    attn_space s = space_of(j->c, thread, hs);
+    float *t = s.acc;
     for (int h = 0; h < j->nh; h++) {
         float *q = j->q + ((size_t)n * (size_t)j->nh + (size_t)h) * (size_t)hs;
         turn(t, q, cs, hs, j->adjacent, j->qscale);
         memcpy(q, t, (size_t)hs * sizeof *t);
     }
     char *page = kv->base + (size_t)u->page[p / KV_PAGE] * kv->page_bytes;
-    size_t part = (size_t)KV_PAGE * (size_t)hs * kv_type_bytes(kv->type);
+    size_t row = (size_t)hs * kv_type_bytes(kv->type), part = (size_t)KV_PAGE * row;
     for (int h = 0; h < kv->nkv; h++) {
         size_t in = ((size_t)n * (size_t)kv->nkv + (size_t)h) * (size_t)hs;
         char *pk = page + (size_t)h * 2 * part, *pv = pk + part;
+        uint16_t *half = (uint16_t *)s.accc;
         turn(t, j->k + in, cs, hs, j->adjacent, 1);
-        for (int d = 0; d < hs; d++) {
-            put(pk, (size_t)(d * KV_PAGE + at), kv->type, t[d]);
-            put(pv, (size_t)(at * hs + d), kv->type, j->v[in + (size_t)d]);
-        }
+        put_column(pk, at, stored(&j->c->k, kv->type, t, half, hs), hs, kv->type);
+        memcpy(pv + (size_t)at * row, stored(&j->c->k, kv->type, j->v + in, half, hs), row);
     }
 }
 
@@ -212,10 +223,17 @@ static void one_chunk(const attn_job *j, const attn_task *t, int chunk, attn_spa
 
 static void finish(const attn_job *j, const attn_task *t, const float *l, const float *acc)
 {
+    typedef float four __attribute__((vector_size(16)));
     int hs = j->kv->hs;
-    for (int r = 0; r < t->R; r++) {
+    for (int r = 0; r < t->R; r++, acc += hs) {
         float *y = row_at(j, j->y, t, r);
-        for (int d = 0; d < hs; d++) y[d] = acc[r * hs + d] / l[r];
+        int d = 0;
+        for (four a; d + 4 <= hs; d += 4) {
+            memcpy(&a, acc + d, sizeof a);
+            a /= l[r];
+            memcpy(y + d, &a, sizeof a);
+        }
+        for (; d < hs; d++) y[d] = acc[d] / l[r];
     }
 }
 

@@ -4,6 +4,7 @@
  *     ATT(name)                names of this type
  *     KT                       elements of the cache
  *     K_LOAD(p), K_LOAD_N(p, n)
+ *     WIDEN                    if KT is not float: the name that f32's ATT(attn) has
  *
  * ATT_R query rows go together. Scores have positions in lanes, outputs have d in lanes; each
  * element is a chain of its own, so neither changes any order. */
@@ -154,6 +155,18 @@ static void ATT(rows)(int R, float *m, float *l, float *acc, const float *q, int
 static void ATT(attn)(float *m, float *l, float *acc, const float *q, int R, int hs, const void *k,
                       const void *v, const int *lo, const int *hi, float *p)
 {
+#ifdef WIDEN
+    if (R > 4 * ATT_R && hs <= 96) {    /* many passes over the tile: as f32 once, exact */
+        float *kf = p + R * ATTN_TILE, *vf32 = kf + ATTN_TILE * hs;
+        const KT *kt = k, *vt = v;
+        for (int i = 0; i < ATTN_TILE * hs; i += 16) {
+            v_store(kf + i, K_LOAD(kt + i));
+            v_store(vf32 + i, K_LOAD(vt + i));
+        }
+        WIDEN(m, l, acc, q, R, hs, kf, vf32, lo, hi, p);
+        return;
+    }
+#endif
     for (int r = 0; r < R; r += ATT_R)
         ATT(rows)(least(R - r, ATT_R), m + r, l + r, acc + r * hs, q + r * hs, hs, k, v, lo + r,
                   hi + r, p + r * ATTN_TILE);
@@ -163,3 +176,4 @@ static void ATT(attn)(float *m, float *l, float *acc, const float *q, int R, int
 #undef KT
 #undef K_LOAD
 #undef K_LOAD_N
+#undef WIDEN

@@ -46,7 +46,8 @@ typedef void mul_fn(float *y, size_t ldy, const void *w, size_t row_bytes, int R
 /* One tile of attention (docs/numerics.md, step 2) for R query rows of one KV head.
  * q (R,hs) f32 scaled. k: (hs,64) transposed tile; v: (64,hs); both of the slot's type.
  * Row r sees positions lo[r] <= j < hi[r] of the tile (lo >= hi: none, untouched).
- * m, l (R,): running maximum and sum; acc (R,hs). p: R*64 floats of scratch. */
+ * m, l (R,): running maximum and sum; acc (R,hs). p: (R + 2*hs)*64 floats of
+ * scratch. */
 typedef void attn_fn(float *m, float *l, float *acc, const float *q, int R, int hs,
                      const void *k, const void *v, const int *lo, const int *hi, float *p);
 

@@ -196,12 +196,14 @@ static int64_t KERN(argmax)(const float *x, int64_t n)
 #define KT uint16_t
 #define K_LOAD v_load_f16
 #define K_LOAD_N v_load_f16_n
+#define WIDEN KERN(f32_attn)
 #include "kern/attn_body.h"
 
 #define ATT(name) KERN(bf16_##name)
 #define KT uint16_t
 #define K_LOAD v_load_bf16
 #define K_LOAD_N v_load_bf16_n
+#define WIDEN KERN(f32_attn)
 #include "kern/attn_body.h"
 
 static void KERN(attn_merge)(float *m, float *l, float *acc, const float *mc, const float *lc,

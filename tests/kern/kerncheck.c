@@ -315,7 +315,7 @@ typedef struct { float m[MAX_R], l[MAX_R], acc[MAX_R * MAX_HS]; } attn_state;
 static void attn_type(int type, attn_fn *fn, attn_fn *want)
 {
     static attn_state a, b;
-    static float q[MAX_R * MAX_HS], kv[2 * MAX_HS * T64], p[MAX_R * T64];
+    static float q[MAX_R * MAX_HS], kv[2 * MAX_HS * T64], p[(MAX_R + 2 * MAX_HS) * T64];
     static uint16_t kvh[2 * MAX_HS * T64];
     static const int dims[] = { 1, 16, 20, 64, 80, 96, 128, 144 };
     static const int rows[] = { 1, 2, 3, 4, 5, 6, 7, 12, 64, 70 };
