@@ -9,7 +9,7 @@ enum {
     ELEMS = 8192,               /* elements in a chunk of an element-wise operation */
     PANEL_MIN = 64, PANEL_MAX = 256,    /* rows in a chunk of a product of many columns */
     DECODE_N = 8,               /* columns up to which a product is bound by reading weights */
-    DECODE_BYTES = 64 << 10     /* bytes of weights in its chunks */
+    DECODE_BYTES = 256 << 10    /* bytes of weights at most in its chunks */
 };
 
 static size_t up64(size_t n) { return (n + 63) & ~(size_t)63; }
@@ -242,7 +242,8 @@ static int mm_step(const wmat *w, int all_rows, int N, int n_threads)
         int step = all_rows / (4 * n_threads);
         return step < PANEL_MIN ? PANEL_MIN : step > PANEL_MAX ? PANEL_MAX : step;
     }
-    size_t rows = DECODE_BYTES / w->row_bytes;
+    size_t rows = DECODE_BYTES / w->row_bytes, share = (size_t)(all_rows / n_threads);
+    if (rows > share) rows = share;
     return rows < 16 ? 16 : rows > 1024 ? 1024 : (int)rows;
 }
 

@@ -84,18 +84,21 @@ static void pack_inputs(char *to, const act *a, int n, int k0, int n_k, int grou
         transpose_out(to + (size_t)b * cell + 512, cell, x, left);
         if (!mins) continue;
         int per = 32 / group;
-        float sum[COLS][32] __attribute__((aligned(64)));
+        float sum[COLS][32] __attribute__((aligned(64))) = { 0 };
         for (int c = 0; c < COLS; c++)
             group_sums(sum[c], a, n + c, k0 / group + per * b, per * left, group, 0);
-        for (int i = 0; i < per * left; i += 16) {
-            /* groups i .. i+15 lie 64 bytes apart within a cell, cells further apart */
-            char at16[16 * 64] __attribute__((aligned(64)));
-            int m = per * left - i < 16 ? per * left - i : 16;
-            for (int c = 0; c < COLS; c++) x[c] = _mm512_load_ps(sum[c] + i);
-            transpose_out(at16, 64, x, m);
-            for (int g = 0; g < m; g++)
-                _mm512_store_si512(to + (size_t)(b + (i + g) / per) * cell + 576 +
-                                   64 * ((i + g) % per), _mm512_load_si512(at16 + 64 * g));
+        if (per == 1) {
+            for (int c = 0; c < COLS; c++) x[c] = _mm512_load_ps(sum[c]);
+            transpose_out(to + (size_t)b * cell + 576, cell, x, left);
+            continue;
+        }
+        for (int i = 0; i < 2; i++) {               /* even groups, odd groups */
+            const __m512i pick = _mm512_add_epi32(_mm512_set1_epi32(i),
+                _mm512_set_epi32(30, 28, 26, 24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0));
+            for (int c = 0; c < COLS; c++)
+                x[c] = _mm512_permutex2var_ps(_mm512_load_ps(sum[c]), pick,
+                                              _mm512_load_ps(sum[c] + 16));
+            transpose_out(to + (size_t)b * cell + 576 + 64 * i, cell, x, left);
         }
     }
 }
