@@ -8,12 +8,13 @@
 
 int merges_init(merges *m, uint32_t n, dr_err *e)
 {
-    uint64_t slots = (uint64_t)n + n / 2 + 16;
+    uint64_t slots = (uint64_t)n + n / 4 + 16;
     if (slots > 1u << 28) return err_set(e, DR_EUNSUPPORTED, "%u merges are too many", n);
     m->n_slots = (uint32_t)slots;
     m->slot = mem_zalloc(slots, sizeof *m->slot + 1);
+    if (!m->slot) return err_nomem(e, slots * sizeof *m->slot, "merges");
     m->tag = (uint8_t *)(m->slot + slots);
-    return m->slot ? 0 : err_nomem(e, slots * sizeof *m->slot, "merges");
+    return 0;
 }
 
 void merges_free(merges *m)
@@ -90,7 +91,7 @@ int merges_add(merges *m, int32_t l, int32_t r, uint32_t payload, bool replace, 
                dr_err *e)
 {
     if (payload >= (1u << 22) - 1) return err_set(e, DR_EUNSUPPORTED, "too many merges");
-    if ((uint64_t)m->n * 10 >= (uint64_t)m->n_slots * 8) {
+    if ((uint64_t)m->n * 10 >= (uint64_t)m->n_slots * 9) {
         int rc = grow(m, e);
         if (rc) return rc;
     }

@@ -52,13 +52,17 @@ static int read_line(vocab *v, const char *p, size_t n, int32_t n_ranks, size_t 
 
 static int read_lines(tokenizer *t, span f, dr_err *e)
 {
-    size_t lines = 0;
-    for (const char *p = f.p, *end = f.p + f.n, *nl; p < end; p = nl + 1, lines++)
-        if (!(nl = memchr(p, '\n', (size_t)(end - p)))) { lines++; break; }
+    size_t lines = 0, bytes = 0;
+    for (const char *p = f.p, *end = f.p + f.n, *nl; p < end; p = nl + 1, lines++) {
+        if (!(nl = memchr(p, '\n', (size_t)(end - p)))) nl = end;
+        const char *sp = memchr(p, ' ', (size_t)(nl - p));
+        bytes += sp ? (size_t)(sp - p) / 4 * 3 : 0;
+        if (nl == end) { lines++; break; }
+    }
     if (lines > TOK_MAX_IDS - N_CONTROL)
         return err_set(e, DR_EUNSUPPORTED, "a vocabulary of %zu tokens", lines);
     int32_t n = (int32_t)lines;
-    int rc = vocab_init(&t->v, n + N_CONTROL, f.n / 4 * 3 + N_CONTROL * 40, e);
+    int rc = vocab_init(&t->v, n + N_CONTROL, bytes + N_CONTROL * 40, e);
     size_t line = 1;
     for (const char *p = f.p, *end = f.p + f.n; p < end && !rc; line++) {
         const char *nl = memchr(p, '\n', (size_t)(end - p)), *stop = nl ? nl : end;

@@ -89,10 +89,10 @@ void vocab_hide(vocab *v, int32_t id)
 int vocab_index(vocab *v, int32_t extra, dr_err *e)
 {
     size_t n = (size_t)v->n + (size_t)extra;
-    v->n_slots = (uint32_t)(n + n / 3 + 16);
+    v->n_slots = (uint32_t)(n + n / 5 + 16);
     v->slot = mem_zalloc(v->n_slots, sizeof *v->slot + 1);
-    v->tag = (uint8_t *)(v->slot + v->n_slots);
     if (!v->slot) return err_nomem(e, v->n_slots * sizeof *v->slot, "vocabulary");
+    v->tag = (uint8_t *)(v->slot + v->n_slots);
     for (int32_t id = 0; id < v->n; id++)
         if (v->type[id] == TT_NORMAL) vocab_index_one(v, id);
     return 0;
