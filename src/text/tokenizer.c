@@ -69,8 +69,9 @@ static int make_shown(tokenizer *t, dr_err *e)
     if (t->bytes) return 0;
     size_t n = (size_t)v->n, bytes = 0;
     for (size_t i = 0; i < n; i++) bytes += v->len[i];
-    uint32_t *at = mem_alloc(n * 8 + bytes), *len = at + n;
+    uint32_t *at = mem_alloc(n * 8 + bytes);
     if (!at) return err_nomem(e, n * 8 + bytes, "vocabulary");
+    uint32_t *len = at + n;
     uint8_t *base = (uint8_t *)(len + n), *out = base;
     for (size_t i = 0; i < n; i++) {
         const uint8_t *p = v->bytes + v->at[i];
