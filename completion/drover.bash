@@ -3,7 +3,7 @@ _drover() {
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} words=
     COMPREPLY=()
     if [ "$COMP_CWORD" -eq 1 ]; then
-        words="run get list rm info bench logits perplexity synth tokenize help --help --version"
+        words="run get list rm info bench logits perplexity synth tokenize verify help --help --version"
     else
         case "${COMP_WORDS[1]} $prev" in
             "run --context-full") words="stop shift" ;;
@@ -25,8 +25,9 @@ _drover() {
                 perplexity:-*) words="-f --file --ids -c --ctx --kv-type --json -t --threads -h --help" ;;
                 synth:-*) words="--shape --type -o --out --tokenizer --seed --shard -t --threads -q --quiet -h --help" ;;
                 tokenize:-*) words="-f --file --no-bos --special -d --decode -h --help" ;;
+                verify:-*) words="--make --against --json -t --threads -h --help" ;;
                 help:-*) words="--all -h --help" ;;
-                help:*) words="run get list rm info bench logits perplexity synth tokenize help" ;;
+                help:*) words="run get list rm info bench logits perplexity synth tokenize verify help" ;;
                 *) words=$(drover list 2>/dev/null </dev/null | sed -n 's/^\([a-z0-9][a-z0-9.-]*\) .*/\1/p') ;;
             esac
         fi

@@ -5,6 +5,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include "base/buf.h"
 #include "base/hash.h"
 #include "base/mem.h"
 #include "base/os.h"
@@ -330,6 +331,8 @@ int verify_run(model *m, const tokenizer *t, const char *tok_why, int n_threads,
     return rc;
 }
 
+static int to_buf(const char *p, size_t n, void *arg) { buf_put(arg, p, n); return 0; }
+
 int verify_make(model *m, const tokenizer *t, const char *path, dr_err *e)
 {
     job j = { .m = m, .t = t, .e = e };
@@ -341,9 +344,10 @@ int verify_make(model *m, const tokenizer *t, const char *path, dr_err *e)
             json_array_append_new(json_object_get(o, "ids"), json_integer(j.text.p[i]));
         for (int64_t i = 0; o && i + 1 < j.text.n; i++)
             json_array_append_new(json_object_get(o, "logprobs"), json_real(j.lp[i]));
-        char *s = o ? json_dumps(o, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
-        rc = s ? os_write(path, s, strlen(s), e) : err_nomem(e, 1, "vectors");
-        free(s);
+        buf s = { .cap_max = 1 << 24 };
+        if (o && json_dump_callback(o, to_buf, &s, JSON_COMPACT | JSON_REAL_PRECISION(9))) s.bad = true;
+        rc = o && !s.bad ? os_write(path, s.p, s.n, e) : err_nomem(e, 1, "vectors");
+        buf_free(&s);
     }
     json_decref(o);
     ids_free(&j.text);
