@@ -20,7 +20,7 @@ _drover() {
                 list:-*) words="--json -h --help" ;;
                 rm:-*) words="-h --help" ;;
                 info:-*) words="-c --ctx -b --batch --kv-type --tensors --meta --json -t --threads -h --help" ;;
-                bench:-*) words="-p --prompt -n --gen -d --depth -b --batch -r --reps --kv-type --json -t --threads -h --help" ;;
+                bench:-*) words="-p --prompt -n --gen -d --depth -b --batch -r --reps --shape --type --kv-type --json -t --threads -h --help" ;;
                 logits:-*) words="--ids --out --chunk --last --kv-type -t --threads -h --help" ;;
                 perplexity:-*) words="-f --file --ids -c --ctx --kv-type --json -t --threads -h --help" ;;
                 synth:-*) words="--shape --type -o --out --tokenizer --seed --shard -t --threads -q --quiet -h --help" ;;
