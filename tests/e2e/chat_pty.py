@@ -8,7 +8,7 @@ import json, os, pty, re, select, signal, subprocess, sys, time
 
 model = sys.argv[1]
 passed = failed = 0
-SLOW = 60                       # seconds until something that should come is given up
+SLOW = 20                       # seconds until something that should come is given up
 
 
 def check(ok, what, more=""):
@@ -136,7 +136,7 @@ t.ask(" /bye\n", r"\nAAAAA\n", "a space makes it a message")
 t.send("/bye\n")
 t.ends("/bye ends with 0")
 
-t = Terminal(*only_a, "--no-history")        # no -n: goes on until Ctrl-C
+t = Terminal(*only_a, "--ctx", "60000", "--no-history")     # goes on until Ctrl-C
 t.send("hello\n")
 check(t.expect("A{20}"), "a long answer")
 t.send("\x03")
