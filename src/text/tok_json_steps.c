@@ -19,8 +19,8 @@ static int only(const json_t *o, const char *list, dr_err *e)
     json_t *v;
     json_object_foreach((json_t *)o, key, v) {
         size_t n = strlen(key);
-        const char *at = list;
-        for (; (at = strstr(at, key)); at++)
+        const char *at;
+        for (at = n ? list : NULL; at && (at = strstr(at, key)); at++)
             if ((at == list || at[-1] == ' ') && (at[n] == ' ' || !at[n])) break;
         if (!at) return err_set(e, DR_EUNSUPPORTED, "tokenizer.json: %s.%.60s is not known here",
                                 type_of(o), key);
