@@ -168,6 +168,15 @@ static void cpu_add(dev *d, float *y, const float *x, int64_t n)
     run_chunks(c, (int)((n + ELEMS - 1) / ELEMS), (size_t)n, add_chunk, &j);
 }
 
+static void cpu_keep_rows(dev *d, float *a, int C, const int32_t *row, int n_row)
+{
+    (void)d;
+    for (int i = 0; i < n_row; i++)              // row[i] >= i: nothing is overwritten unread
+        if (row[i] != i)
+            memcpy(a + (size_t)i * (size_t)C, a + (size_t)row[i] * (size_t)C,
+                   (size_t)C * sizeof *a);
+}
+
 static void cpu_swiglu(dev *d, float *y, const float *g, const float *u, int64_t n)
 {
     cpu *c = (cpu *)d;
@@ -279,7 +288,8 @@ dev *cpu_open(const dev_opt *o, dr_err *e)
     c->d = (dev){ .name = "cpu", .alloc = cpu_alloc, .free = cpu_free, .reserve = cpu_reserve,
                   .reserve_bytes = cpu_reserve_bytes, .embed = cpu_embed, .rmsnorm = cpu_rmsnorm,
                   .matmul = cpu_matmul, .rope_store = cpu_rope_store, .attn = cpu_attn,
-                  .swiglu = cpu_swiglu, .add = cpu_add, .close = cpu_close };
+                  .swiglu = cpu_swiglu, .add = cpu_add, .keep_rows = cpu_keep_rows,
+                  .close = cpu_close };
     c->d.level = kern_select(&c->k, o->cpu_level);
     if (!c->d.level) {
         err_set(e, DR_EINVAL, "kernel level \"%s\" is not known or not on this CPU, which has %s",

@@ -70,6 +70,8 @@ struct dev {
                  const seq_run *run, int n_runs);
     void (*swiglu)(dev *d, float *y, const float *g, const float *u, int64_t n);
     void (*add)(dev *d, float *y, const float *x, int64_t n);
+    /* a (n_row,C) becomes its rows row[0], row[1], …, which ascend and are in host memory */
+    void (*keep_rows)(dev *d, float *a, int C, const int32_t *row, int n_row);
     void (*close)(dev *d);
 };
 

@@ -7,34 +7,34 @@
 #include <string.h>
 #include "kern/mulq512_body.h"
 
-enum { DIRECT_MAX = 8, PANEL_K = 2048, PANEL_ROWS = 64, TILE_N = 6 };
+enum { STREAMS = 4, DIRECT_MAX = 8, PANEL_K = 2048, PANEL_ROWS = 64, TILE_N = 6 };
 
 /* ---- few columns ------------------------------------------------------------------------ */
 
 /* nc columns col[] of `a`, of which the first `live` are wanted; sums: sums_room(K) a column, as
  * group_sums left them.
- * While a group of sixteen rows is worked on, the next one comes into the cache in the order it
- * lies in memory: sixteen streams at once get a quarter of the bandwidth of one. */
+ * While a group of sixteen rows is worked on, the next one comes into the second cache as STREAMS
+ * runs of its rows in turn: one run alone leaves the memory idle between pages, sixteen are more
+ * than it follows (docs/kernels.md has figures). Behind the last group lie the rows that this
+ * thread is given next, most often; a prefetch of nothing is free. */
 TAKE_INLINE void direct(float *y, size_t ldy, const uint8_t *w, size_t s, int R, const act *a,
                         const int *col, const char *sums, take_fn *take, int elems, int bytes,
                         int group, int mins, int live, int nc)
 {
     int K = a->K, per = 32 / group;
     size_t room = 4 * sums_room(K);
-    const uint8_t *end = w + (size_t)R * s;
     for (int r0 = 0; r0 < R; r0 += ROWS) {
         int at = r0 < R - ROWS ? r0 : R - ROWS;      /* the last group may overlap: same bits */
-        const uint8_t *p = w + (size_t)at * s, *ahead = p + ROWS * s;
+        const uint8_t *p = w + (size_t)at * s, *ahead = p + ROWS * s, *stop = ahead;
         __m512 acc[8];
         for (int c = 0; c < nc; c++) acc[c] = _mm512_setzero_ps();
         for (int b = 0; b < K / elems; b++, p += bytes) {
             __m512i t[TAKE_T], v[8];
             __m512 wg[MAX_GROUPS], mg[MAX_GROUPS];
             for (int j = 0; j < elems / 32; j++) {
-                const uint8_t *stop = ahead + ROWS * bytes * 32 / elems;
-                for (const uint8_t *f = ahead; f < stop && f < end; f += 64)
-                    _mm_prefetch((const char *)f, _MM_HINT_T1);
-                ahead = stop;
+                for (stop += ROWS / STREAMS * bytes * 32 / elems; ahead < stop; ahead += 64)
+                    for (int i = 0; i < STREAMS; i++)
+                        _mm_prefetch((const char *)ahead + i * (ROWS / STREAMS) * s, _MM_HINT_T1);
                 take(p, s, j, t, v, wg, mg);
                 size_t k = (size_t)b * (size_t)elems + 32 * (size_t)j;
                 for (int g = 0; g < per; g++)

@@ -8,7 +8,6 @@
  * In the last layer only rows whose logits are wanted go past attention: a prompt needs one. */
 #include "model/model.h"
 #include <math.h>
-#include <string.h>
 #include "model/rope.h"
 
 static void rope_upto(workspace *ws, int end)
@@ -20,13 +19,6 @@ static void rope_upto(workspace *ws, int end)
     rope_rows(ws->cs + (size_t)ws->cs_have * (size_t)hs, ws->inv, hs, ws->cs_have,
               to - ws->cs_have);
     ws->cs_have = to;
-}
-
-/* Move the wanted rows of a (N,n) to its front; out is ascending, so nothing is overwritten. */
-static void keep_rows(float *a, size_t n, const int32_t *out, int n_out)
-{
-    for (int i = 0; i < n_out; i++)
-        if (out[i] != i) memcpy(a + (size_t)i * n, a + (size_t)out[i] * n, n * sizeof *a);
 }
 
 static void attention(const model *m, workspace *ws, const kv_cache *kv, int l, int N,
@@ -77,8 +69,8 @@ void model_forward(const model *m, workspace *ws, const kv_cache *kv, const int3
         attention(m, ws, kv, l, N, run, n_runs);
         if (l == h->L - 1) {
             if (n_out == 0) return;          // the cache is filled: nothing else was asked for
-            keep_rows(ws->att, (size_t)h->nh * (size_t)h->hs, out, n_out);
-            keep_rows(ws->x, (size_t)h->C, out, n_out);
+            d->keep_rows(d, ws->att, h->nh * h->hs, out, n_out);
+            d->keep_rows(d, ws->x, h->C, out, n_out);
             N = n_out;
         }
         after_attention(m, ws, l, N);
