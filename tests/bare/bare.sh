@@ -10,6 +10,7 @@ command -v debootstrap >/dev/null || { echo "bare.sh: needs debootstrap"; exit 2
 cd "$(dirname "$0")/../.." || exit 2
 keep=${1:+yes}
 work=${1:-$(mktemp -d /var/tmp/drover-bare.XXXXXX)}
+mkdir -p "$work" || exit 2
 root=$work/root
 passed=0 failed=0
 ok()   { passed=$((passed + 1)); }
