@@ -72,8 +72,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     DR_ASSERT(toolcall_parse(&o, (span){ p, n }, &text, &calls, NULL) == DR_OK);
     json_array_foreach(calls, i, c) {
         const json_t *a = json_object_get(json_object_get(c, "function"), "arguments");
-        json_t *v = json_loads(json_string_value(a), JSON_ALLOW_NUL, NULL);
-        DR_ASSERT(json_is_object(v));
+        json_error_t why;
+        json_t *v = json_loads(json_string_value(a), JSON_ALLOW_NUL, &why);
+        /* numbers are handed on as they were written: they may be beyond what jansson holds */
+        DR_ASSERT(json_is_object(v) || json_error_code(&why) == json_error_numeric_overflow);
         json_decref(v);
     }
     json_decref(calls);
