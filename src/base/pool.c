@@ -14,6 +14,7 @@
 #include "base/pool.h"
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -177,10 +178,16 @@ pool *pool_new(int n_threads, dr_err *e)
         pool_free(p);
         return NULL;
     }
+    /* Workers take no signals: one that a worker took would not wake the caller's read. */
+    sigset_t all, old;
+    sigfillset(&all);
     for (; p->n_started < n_threads; p->n_started++) {
         worker_arg *a = mem_alloc(sizeof *a);
         if (a) *a = (worker_arg){ p, p->n_started };
-        if (!a || pthread_create(&p->thread[p->n_started], NULL, worker, a)) {
+        pthread_sigmask(SIG_SETMASK, &all, &old);
+        bool failed = !a || pthread_create(&p->thread[p->n_started], NULL, worker, a);
+        pthread_sigmask(SIG_SETMASK, &old, NULL);
+        if (failed) {
             mem_free(a);
             err_set(e, DR_ENOMEM, "cannot start thread %d", p->n_started);
             pool_free(p);

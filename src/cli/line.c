@@ -92,6 +92,7 @@ static const char *read_line(line_editor *l, const char *with, int *n)
 {
     l->prompt = with;
     errno = 0;
+    el_set(l->el, EL_PREP_TERM, 1);     /* else the prompt is there before keys are its own */
     const char *s = el_gets(l->el, n);
     if (!s || *n <= 0 || interrupted) return NULL;
     return s;

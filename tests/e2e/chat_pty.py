@@ -56,6 +56,8 @@ class Terminal:
                 return None
 
     def send(self, text):
+        if text[-1] in "\x03\x04":          # a key, not a paste: nobody is this quick after a prompt
+            time.sleep(0.3)
         os.write(self.fd, text.encode())
 
     def ask(self, text, regex, what):
