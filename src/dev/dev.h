@@ -9,13 +9,17 @@
 #include "base/err.h"
 #include "base/block.h"
 
-/* A weight matrix (rows,K) as it lies in the file; bias (rows,) f32 or NULL. */
+/* A weight matrix (rows,K) as it lies in the file; bias (rows,) f32 or NULL. A type whose stored
+ * values want scales (FP8) has them in scale (n_slice,rows): K is cut into n_slice equal slices,
+ * and the weights of row r in slice j are scale[j*rows + r] times what is stored. NULL: none. */
 typedef struct {
     int type;
     int rows, K;
     const void *data;
     size_t row_bytes;
     const float *bias;
+    const float *scale;
+    int n_slice;
 } wmat;
 
 typedef struct { float *y; size_t ldy; const wmat *w; } mm_out;

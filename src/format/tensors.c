@@ -566,6 +566,43 @@ const gguf *tensors_gguf(const tensors *ts)
     return ts->kind == CONTAINER_GGUF ? &ts->part[0].g : NULL;
 }
 
+const json_t *tensors_meta_params(const tensors *ts)
+{
+    (void)ts;
+    return NULL;
+}
+
+int64_t tensor_n_rows(const tensor *t)
+{
+    int64_t n = 1;
+    for (int i = 0; i + 1 < t->n_dims; i++) n *= t->dim[i];
+    return n;
+}
+
+int tensor_rows(const tensors *ts, const tensor *t, int64_t row, int64_t n, void *dst, dr_err *e)
+{
+    int64_t all = tensor_n_rows(t);
+    DR_ASSERT(t >= ts->t && t < ts->t + ts->n && row >= 0 && n >= 0 && row <= all - n);
+    if (!t->data)
+        return err_set(e, DR_EUNSUPPORTED, "tensor " SPAN_FMT " is of type %s, whose size is not "
+                       "known", SPAN_ARG(t->name), tensor_type_name(ts, t->type));
+    size_t one = all ? t->bytes / (size_t)all : 0;
+    memcpy(dst, t->data + (size_t)row * one, (size_t)n * one);
+    return DR_OK;
+}
+
+int tensors_gather(tensors *ts, dr_err *e)
+{
+    (void)ts, (void)e;
+    return DR_OK;
+}
+
+size_t tensors_gather_bytes(const tensors *ts)
+{
+    (void)ts;
+    return 0;
+}
+
 const json_t *tensors_config(const tensors *ts) { return ts->config; }
 const json_t *tensors_generation(const tensors *ts) { return ts->generation; }
 

@@ -13,7 +13,7 @@
 #include "base/span.h"
 #include "format/gguf.h"
 
-typedef enum { CONTAINER_GGUF, CONTAINER_SAFETENSORS } container;
+typedef enum { CONTAINER_GGUF, CONTAINER_SAFETENSORS, CONTAINER_META } container;
 
 typedef struct {
     span name;
@@ -21,7 +21,8 @@ typedef struct {
     int n_dims;
     int64_t dim[4];                  /* slowest axis first, as PyTorch prints it */
     const uint8_t *data;             /* row-major, mapped read-only, aligned to an element of
-                                        its type; NULL: a type of unknown size */
+                                        its type; NULL: a type of unknown size, or it lies in
+                                        several shards and tensors_gather was not called yet */
     size_t bytes;
 } tensor;
 
@@ -41,6 +42,18 @@ const gguf *tensors_gguf(const tensors *ts);                   /* metadata; NULL
 const json_t *tensors_config(const tensors *ts);               /* config.json; NULL: GGUF, or a
                                           lone .safetensors file with none beside it */
 const json_t *tensors_generation(const tensors *ts);           /* generation_config.json or NULL */
+/* Meta's params.json (what is under "model", where that is); NULL: another container. */
+const json_t *tensors_meta_params(const tensors *ts);
+
+/* Rows [row, row+n) of a tensor of this table as stored, n * bytes/rows bytes, into dst, from
+ * wherever they lie. A row is the last axis; a vector or scalar is one row. Callers keep row
+ * and n inside the tensor; a tensor of unknown size is refused. */
+int tensor_rows(const tensors *ts, const tensor *t, int64_t row, int64_t n, void *dst, dr_err *e);
+int64_t tensor_n_rows(const tensor *t);
+/* After it every tensor of known size has its data: those that lie in several shards of a model
+ * are put together in private memory. Nothing to do for the others. */
+int tensors_gather(tensors *ts, dr_err *e);
+size_t tensors_gather_bytes(const tensors *ts);  /* private bytes that it takes, or took */
 /* Name of type `type` for a message, even one that does not run. */
 const char *tensor_type_name(const tensors *ts, int type);
 #endif

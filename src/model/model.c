@@ -19,7 +19,9 @@ model *model_from_tensors(tensors *ts, const dev_opt *o, dr_err *e)
         err_nomem(e, 1, "model");
         goto fail;
     }
-    if (hparams_read(&m->h, ts, &m->warnings, e) || weights_load(&m->w, ts, &m->h, e)) goto fail;
+    if (hparams_read(&m->h, ts, &m->warnings, e) || tensors_gather(ts, e) ||
+        weights_load(&m->w, ts, &m->h, e))
+        goto fail;
     m->d = dev_open(o, e);
     if (!m->d) goto fail;
     return m;

@@ -8,27 +8,28 @@
 #define W(f) offsetof(weights, f), false
 #define LW(f) offsetof(layer_weights, f), true
 const wrow weight_table[] = {
-    { "token_embd.weight", "model.embed_tokens.weight", W(tok_emb), true, false, 'V', 'C' },
-    { "output_norm.weight", "model.norm.weight", W(out_norm), false, false, 'C', 0 },
-    { "output.weight", "lm_head.weight", W(out), true, false, 'V', 'C' },
+    { "token_embd.weight", "model.embed_tokens.weight", "tok_embeddings.weight",
+      W(tok_emb), true, false, 'V', 'C' },
+    { "output_norm.weight", "model.norm.weight", "norm.weight", W(out_norm), false, false, 'C', 0 },
+    { "output.weight", "lm_head.weight", "output.weight", W(out), true, false, 'V', 'C' },
     { "blk.%d.attn_norm.weight", "model.layers.%d.input_layernorm.weight",
-      LW(attn_norm), false, false, 'C', 0 },
+      "layers.%d.attention_norm.weight", LW(attn_norm), false, false, 'C', 0 },
     { "blk.%d.attn_q.weight", "model.layers.%d.self_attn.q_proj.weight",
-      LW(wq), true, true, 'Q', 'C' },
+      "layers.%d.attention.wq.weight", LW(wq), true, true, 'Q', 'C' },
     { "blk.%d.attn_k.weight", "model.layers.%d.self_attn.k_proj.weight",
-      LW(wk), true, true, 'K', 'C' },
+      "layers.%d.attention.wk.weight", LW(wk), true, true, 'K', 'C' },
     { "blk.%d.attn_v.weight", "model.layers.%d.self_attn.v_proj.weight",
-      LW(wv), true, true, 'K', 'C' },
+      "layers.%d.attention.wv.weight", LW(wv), true, true, 'K', 'C' },
     { "blk.%d.attn_output.weight", "model.layers.%d.self_attn.o_proj.weight",
-      LW(wo), true, true, 'C', 'Q' },
+      "layers.%d.attention.wo.weight", LW(wo), true, true, 'C', 'Q' },
     { "blk.%d.ffn_norm.weight", "model.layers.%d.post_attention_layernorm.weight",
-      LW(ffn_norm), false, false, 'C', 0 },
+      "layers.%d.ffn_norm.weight", LW(ffn_norm), false, false, 'C', 0 },
     { "blk.%d.ffn_gate.weight", "model.layers.%d.mlp.gate_proj.weight",
-      LW(w1), true, true, 'F', 'C' },
+      "layers.%d.feed_forward.w1.weight", LW(w1), true, true, 'F', 'C' },
     { "blk.%d.ffn_up.weight", "model.layers.%d.mlp.up_proj.weight",
-      LW(w3), true, true, 'F', 'C' },
+      "layers.%d.feed_forward.w3.weight", LW(w3), true, true, 'F', 'C' },
     { "blk.%d.ffn_down.weight", "model.layers.%d.mlp.down_proj.weight",
-      LW(w2), true, true, 'C', 'F' },
+      "layers.%d.feed_forward.w2.weight", LW(w2), true, true, 'C', 'F' },
 };
 const int n_weights = sizeof weight_table / sizeof *weight_table;
 
@@ -50,6 +51,11 @@ static void name_of(char *s, size_t n, const char *pattern, int l)
     const char *d = strstr(pattern, "%d");
     if (d) snprintf(s, n, "%.*s%d%s", (int)(d - pattern), pattern, l, d + 2);
     else snprintf(s, n, "%s", pattern);
+}
+
+void wrow_name(char *s, size_t n, const wrow *r, container c, int l)
+{
+    name_of(s, n, c == CONTAINER_GGUF ? r->gguf : c == CONTAINER_META ? r->meta : r->hf, l);
 }
 
 static int vector(const float **to, arena *a, const tensor *t, int64_t n, dr_err *e)
@@ -92,7 +98,8 @@ static int matrix(wmat *to, const tensors *ts, const tensor *t, int64_t rows, in
     if (cols % ti->elems)
         return err_set(e, DR_EFORMAT, "tensor " SPAN_FMT ": rows of %lld are no multiple of %d",
                        SPAN_ARG(t->name), (long long)cols, ti->elems);
-    *to = (wmat){ t->type, (int)rows, (int)cols, t->data, type_row_bytes(t->type, cols), NULL };
+    *to = (wmat){ .type = t->type, .rows = (int)rows, .K = (int)cols, .data = t->data,
+                  .row_bytes = type_row_bytes(t->type, cols) };
     return DR_OK;
 }
 
@@ -109,7 +116,7 @@ static int load_row(weights *w, const wrow *r, int l, const tensors *ts, const h
                     dr_err *e)
 {
     char name[128];
-    name_of(name, sizeof name, tensors_gguf(ts) ? r->gguf : r->hf, l);
+    wrow_name(name, sizeof name, r, tensors_container(ts), l);
     char *base = r->per_layer ? (char *)&w->layer[l] : (char *)w;
     const tensor *t = tensors_find(ts, name);
     if (!t && r->at == offsetof(weights, out) && !r->per_layer && h->tied) {
@@ -135,7 +142,7 @@ static bool any_bias(const tensors *ts)
     for (int i = 0; i < n_weights; i++) {
         const wrow *r = &weight_table[i];
         char name[128];
-        name_of(name, sizeof name, tensors_gguf(ts) ? r->gguf : r->hf, 0);
+        wrow_name(name, sizeof name, r, tensors_container(ts), 0);
         if (r->may_have_bias && bias_of(ts, name)) return true;
     }
     return false;

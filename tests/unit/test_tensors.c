@@ -114,7 +114,15 @@ static void gguf_single(void **state)
     assert_null(tensors_find(ts, "u"));
     assert_null(tensors_at(ts, 1));
     assert_null(tensors_config(ts));
+    assert_null(tensors_meta_params(ts));
     assert_non_null(tensors_gguf(ts));
+    uint8_t row[34];
+    dr_err e = {0};
+    assert_int_equal(tensor_n_rows(t), 2);
+    assert_int_equal(tensor_rows(ts, t, 1, 1, row, &e), DR_OK);
+    assert_memory_equal(row, t->data + 34, 34);
+    assert_int_equal(tensors_gather_bytes(ts), 0);
+    assert_int_equal(tensors_gather(ts, &e), DR_OK);
     tensors_close(ts);
     tensors_close(NULL);
 }
