@@ -24,6 +24,9 @@ int os_out_put(os_out *o, const void *p, size_t n, dr_err *e);
 int os_out_keep(os_out *o, dr_err *e);
 void os_out_drop(os_out *o);
 
+/* Takes the bytes of a file, front to back. */
+typedef int (*write_fn)(void *arg, const void *p, size_t n, dr_err *e);
+
 bool os_is_dir(const char *path);
 bool os_exists(const char *path);
 int os_mkdirs(const char *path, dr_err *e);     /* like mkdir -p */

@@ -18,6 +18,8 @@ struct gguf_writer {
     uint64_t cur, left;              /* tensor being written, its bytes still to come */
     os_out out;
     char *mem;                       /* the place in memory, or NULL */
+    write_fn fn;                     /* who takes the bytes, or NULL */
+    void *arg;
 };
 
 gguf_writer *gguf_write_new(dr_err *e)
@@ -159,6 +161,7 @@ uint64_t gguf_write_size(const gguf_writer *w) { return header_bytes(w) + w->dat
 
 static int put(gguf_writer *w, const void *p, size_t n, dr_err *e)
 {
+    if (w->fn) return w->fn(w->arg, p, n, e);
     if (!w->mem) return os_out_put(&w->out, p, n, e);
     memcpy(w->mem, p, n);
     w->mem += n;
@@ -201,6 +204,12 @@ int gguf_write_start_mem(gguf_writer *w, void *mem, dr_err *e)
     return start(w, e);
 }
 
+int gguf_write_start_to(gguf_writer *w, write_fn fn, void *arg, dr_err *e)
+{
+    w->fn = fn, w->arg = arg;
+    return start(w, e);
+}
+
 int gguf_write_data(gguf_writer *w, const void *p, size_t n, dr_err *e)
 {
     const char *at = p;
@@ -224,5 +233,5 @@ int gguf_write_end(gguf_writer *w, dr_err *e)
     if (w->cur != w->n_tensors)
         return err_set(e, DR_EINVAL, "only %" PRIu64 " of %" PRIu64 " tensors were written",
                        w->cur, w->n_tensors);
-    return w->mem ? DR_OK : os_out_keep(&w->out, e);
+    return w->mem || w->fn ? DR_OK : os_out_keep(&w->out, e);
 }

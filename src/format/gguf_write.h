@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include "base/err.h"
+#include "base/os.h"
 #include "base/span.h"
 #include "format/gguf.h"
 
@@ -37,6 +38,8 @@ uint64_t gguf_write_size(const gguf_writer *w);
 /* Into a file, or into memory of gguf_write_size bytes (then path is not used). */
 int gguf_write_start(gguf_writer *w, const char *path, dr_err *e);
 int gguf_write_start_mem(gguf_writer *w, void *mem, dr_err *e);
+/* Or hand the bytes of the file, front to back, to `put`, which returns DR_OK or a failure. */
+int gguf_write_start_to(gguf_writer *w, write_fn put, void *arg, dr_err *e);
 int gguf_write_data(gguf_writer *w, const void *p, size_t n, dr_err *e);
 int gguf_write_end(gguf_writer *w, dr_err *e);
 #endif

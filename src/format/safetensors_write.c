@@ -12,6 +12,8 @@ struct st_writer {
     buf head;                        /* the JSON so far, without the closing brace */
     uint64_t total, written;         /* bytes of data listed, given */
     os_out out;
+    write_fn fn;                     /* who takes the bytes in place of a file, or NULL */
+    void *arg;
 };
 
 st_writer *st_write_new(dr_err *e)
@@ -64,15 +66,39 @@ int st_add_tensor(st_writer *w, const char *name, int type, int n_dims, const in
     return DR_OK;
 }
 
-int st_write_start(st_writer *w, const char *path, dr_err *e)
+static size_t padding(const st_writer *w) { return (8 - (w->head.n + 1) % 8) % 8; }
+
+uint64_t st_write_size(const st_writer *w)
 {
+    return 8 + w->head.n + 1 + padding(w) + w->total;
+}
+
+static int put(st_writer *w, const void *p, size_t n, dr_err *e)
+{
+    return w->fn ? w->fn(w->arg, p, n, e) : os_out_put(&w->out, p, n, e);
+}
+
+static int start(st_writer *w, dr_err *e)
+{
+    size_t pad = padding(w);
     buf_putc(&w->head, '}');
-    while (w->head.n % 8 && !w->head.bad) buf_putc(&w->head, ' ');
+    while (pad-- > 0) buf_putc(&w->head, ' ');
     if (w->head.bad) return err_nomem(e, w->head.n, "safetensors header");
     uint64_t n = w->head.n;
+    int rc = put(w, &n, sizeof n, e);
+    return rc != DR_OK ? rc : put(w, w->head.p, w->head.n, e);
+}
+
+int st_write_start(st_writer *w, const char *path, dr_err *e)
+{
     int rc = os_out_open(&w->out, path, e);
-    if (rc == DR_OK) rc = os_out_put(&w->out, &n, sizeof n, e);
-    return rc != DR_OK ? rc : os_out_put(&w->out, w->head.p, w->head.n, e);
+    return rc != DR_OK ? rc : start(w, e);
+}
+
+int st_write_start_to(st_writer *w, write_fn fn, void *arg, dr_err *e)
+{
+    w->fn = fn, w->arg = arg;
+    return start(w, e);
 }
 
 int st_write_data(st_writer *w, const void *p, size_t n, dr_err *e)
@@ -80,7 +106,7 @@ int st_write_data(st_writer *w, const void *p, size_t n, dr_err *e)
     if (n > w->total - w->written)
         return err_set(e, DR_EINVAL, "%zu bytes of data behind the last tensor", n);
     w->written += n;
-    return os_out_put(&w->out, p, n, e);
+    return put(w, p, n, e);
 }
 
 int st_write_end(st_writer *w, dr_err *e)
@@ -88,5 +114,5 @@ int st_write_end(st_writer *w, dr_err *e)
     if (w->written != w->total)
         return err_set(e, DR_EINVAL, "only %" PRIu64 " of %" PRIu64 " bytes of data were written",
                        w->written, w->total);
-    return os_out_keep(&w->out, e);
+    return w->fn ? DR_OK : os_out_keep(&w->out, e);
 }

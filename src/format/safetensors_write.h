@@ -4,6 +4,7 @@
 #define FORMAT_SAFETENSORS_WRITE_H
 #include <stdint.h>
 #include "base/err.h"
+#include "base/os.h"
 
 typedef struct st_writer st_writer;
 
@@ -12,7 +13,11 @@ void st_write_free(st_writer *w);                /* drops what was not ended; NU
 /* type: DT_F32, DT_F16 or DT_BF16; dim: slowest axis first. */
 int st_add_tensor(st_writer *w, const char *name, int type, int n_dims, const int64_t *dim,
                   dr_err *e);
+/* Bytes of the whole file, once the tensors are listed. */
+uint64_t st_write_size(const st_writer *w);
 int st_write_start(st_writer *w, const char *path, dr_err *e);
+/* Or hand the bytes of the file, front to back, to `put`. */
+int st_write_start_to(st_writer *w, write_fn put, void *arg, dr_err *e);
 int st_write_data(st_writer *w, const void *p, size_t n, dr_err *e);
 int st_write_end(st_writer *w, dr_err *e);
 #endif

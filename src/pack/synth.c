@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "base/os.h"
 #include "base/rng.h"
+#include "format/qkrow.h"
 #include "format/quant.h"
 #include "format/safetensors_write.h"
 #include "pack/synth_priv.h"
@@ -22,14 +23,6 @@ static float rope_divisor(const synth_shape *s, int64_t i)
     if (wave > s->orig_ctx / s->low) return (float)s->factor;
     double smooth = (s->orig_ctx / wave - s->low) / (s->high - s->low);
     return (float)(1 / ((1 - smooth) / s->factor + smooth));
-}
-
-/* Row r of GGUF's order is this row of Hugging Face's: inside a head, GGUF has the two halves
- * of a rotated pair side by side, Hugging Face half a head apart. */
-static int64_t hf_row(int64_t r, int64_t hs)
-{
-    int64_t j = r % hs;
-    return r - j + j % 2 * (hs / 2) + j / 2;
 }
 
 static bool rotated(int kind)
@@ -50,11 +43,11 @@ void synth_rows(const synth_shape *s, uint64_t seed, container c, const synth_te
             for (int64_t i = 0; i < t->cols; i++) tmp[i] = rope_divisor(s, i);
         } else if (swap && t->n_dims == 1) {
             for (int64_t i = 0; i < t->cols; i++) {
-                rng_normal(&tmp[i], 1, seed, stream, (uint64_t)hf_row(i, s->hs));
+                rng_normal(&tmp[i], 1, seed, stream, (uint64_t)qk_row_hf(i, s->hs));
                 tmp[i] *= scale;
             }
         } else {
-            int64_t from = swap ? hf_row(r, s->hs) : r;
+            int64_t from = swap ? qk_row_hf(r, s->hs) : r;
             rng_normal(tmp, t->cols, seed, stream, (uint64_t)from * (uint64_t)t->cols);
             for (int64_t i = 0; i < t->cols; i++) tmp[i] = tmp[i] * scale + shift;
         }
