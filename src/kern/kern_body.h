@@ -120,14 +120,14 @@ DRIVER(f16, uint16_t, float, a->x, a->ldx, KC32,
 static void KERN(to_bf16)(uint16_t *y, const float *x, int64_t n)
 {
     int64_t i = 0;
-    for (; i + 16 <= n; i += 16) _mm256_storeu_si256((__m256i *)(y + i), v_to_bf16(v_load(x + i)));
+    for (; i + 16 <= n; i += 16) v_store_bf16(y + i, v_load(x + i));
     for (; i < n; i++) y[i] = f32_to_bf16(x[i]);
 }
 
 static void KERN(to_f16)(uint16_t *y, const float *x, int64_t n)
 {
     int64_t i = 0;
-    for (; i + 16 <= n; i += 16) _mm256_storeu_si256((__m256i *)(y + i), v_to_f16(v_load(x + i)));
+    for (; i + 16 <= n; i += 16) v_store_f16(y + i, v_load(x + i));
     for (; i < n; i++) y[i] = f32_to_f16(x[i]);
 }
 

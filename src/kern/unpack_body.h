@@ -1,5 +1,5 @@
-/* unpack_body.h - rows of quantised weights into vector registers, every type, for 512 and 256
- * bits: LANES is 16 or 8 rows at a time.
+/* unpack_body.h - rows of quantised weights into vector registers, every type, for 512, 256 and
+ * 128 bits: LANES is 16, 8 or 4 rows at a time.
  *
  * take_<type>(p, s, j, t, v, w, m): p is a block (32 or 256 weights) of the first of LANES
  * rows that lie s bytes apart; j counts its groups of 32 and must ascend from 0. v gets group
@@ -9,8 +9,15 @@
  *
  * Rows become lanes by a 4x4 transposition of dwords while bytes are still packed: it costs two
  * shuffles a register, and a half or a quarter of that a register of weights. No load leaves
- * the block. The includer is compiled for its level; everything here is static. */
+ * the block. The includer is compiled for its level; everything here is static.
+ *
+ * Headers go through transpose16, weights through weights16: with ROWS_APART defined (128 bits
+ * only) weights stay as they lie, and v[i] is weights 0..15, v[4 + i] weights 16..31 of row i. */
+#ifdef __ARM_NEON
+#include <arm_neon.h>
+#else
 #include <immintrin.h>
+#endif
 #include <stdint.h>
 
 #define TAKE_INLINE static inline __attribute__((always_inline))
@@ -18,9 +25,69 @@ enum { TAKE_T = 24 };                   /* registers of t */
 
 /* ---- the few operations, by width ---------------------------------------------------------- */
 
+#ifndef __ARM_NEON
 TAKE_INLINE __m128i take_16(const uint8_t *p) { return _mm_loadu_si128((const void *)p); }
+#endif
 
-#ifdef __AVX512F__
+#if defined(__ARM_NEON)
+/* x86 names, so that the types below are written once. */
+enum { LANES = 4 };
+typedef uint32x4_t vi;
+typedef float32x4_t vf;
+#define VI(op) neon_##op
+#define V_AND(a, b) ((a) & (b))
+#define V_OR(a, b) ((a) | (b))
+#define V_XOR(a, b) ((a) ^ (b))
+#define V_U8 vreinterpretq_u8_u32
+#define V_U16 vreinterpretq_u16_u32
+#define V_U64 vreinterpretq_u64_u32
+TAKE_INLINE vi neon_set1_epi8(char b) { return vreinterpretq_u32_u8(vdupq_n_u8((uint8_t)b)); }
+TAKE_INLINE vi neon_set1_epi32(int n) { return vdupq_n_u32((uint32_t)n); }
+TAKE_INLINE vi neon_unpacklo_epi32(vi a, vi b) { return vzip1q_u32(a, b); }
+TAKE_INLINE vi neon_unpackhi_epi32(vi a, vi b) { return vzip2q_u32(a, b); }
+TAKE_INLINE vi neon_unpacklo_epi64(vi a, vi b)
+{
+    return vreinterpretq_u32_u64(vzip1q_u64(V_U64(a), V_U64(b)));
+}
+TAKE_INLINE vi neon_unpackhi_epi64(vi a, vi b)
+{
+    return vreinterpretq_u32_u64(vzip2q_u64(V_U64(a), V_U64(b)));
+}
+TAKE_INLINE vi neon_srli_epi32(vi x, int n) { return x >> n; }
+TAKE_INLINE vi neon_slli_epi32(vi x, int n) { return x << n; }
+TAKE_INLINE vi neon_srli_epi16(vi x, int n) { return vreinterpretq_u32_u16(V_U16(x) >> n); }
+TAKE_INLINE vi neon_srai_epi32(vi x, int n)
+{
+    return vreinterpretq_u32_s32(vreinterpretq_s32_u32(x) >> n);
+}
+TAKE_INLINE vf neon_cvtepi32_ps(vi x) { return vcvtq_f32_s32(vreinterpretq_s32_u32(x)); }
+TAKE_INLINE vf neon_set1_ps(float x) { return vdupq_n_f32(x); }
+TAKE_INLINE vf neon_mul_ps(vf a, vf b) { return vmulq_f32(a, b); }
+TAKE_INLINE vf neon_sub_ps(vf a, vf b) { return vsubq_f32(a, b); }
+TAKE_INLINE vi v_rows4(const uint8_t *q, size_t s)
+{
+    (void)s;
+    return vreinterpretq_u32_u8(vld1q_u8(q));
+}
+TAKE_INLINE vf half_lo(vi t) { return vcvt_f32_f16(vreinterpret_f16_u16(vmovn_u32(t))); }
+TAKE_INLINE vi v_srl(vi x, int n) { return x >> n; }
+TAKE_INLINE vi v_sll(vi x, int n) { return x << n; }
+/* as on 256 bits: callers mask away what a rotation would have brought round */
+TAKE_INLINE vi v_ror(vi x, int n) { return n < 0 ? x << -n : x >> n; }
+TAKE_INLINE vi v_add16_where(vi v, vi x, vi bit)
+{
+    uint8x16_t on = vtstq_u8(V_U8(x), V_U8(bit)) & vdupq_n_u8(16);
+    return vreinterpretq_u32_u8(V_U8(v) + on);
+}
+TAKE_INLINE vi v_copy_bytes(vi x, int first)
+{
+    const vi lane = { 0, 0x04040404, 0x08080808, 0x0c0c0c0c };
+    uint8x16_t at = V_U8(lane) + vdupq_n_u8((uint8_t)first);
+    return vreinterpretq_u32_u8(vqtbl1q_u8(V_U8(x), at));
+}
+TAKE_INLINE vi v_bits(vf x) { return vreinterpretq_u32_f32(x); }
+TAKE_INLINE vf v_float(vi x) { return vreinterpretq_f32_u32(x); }
+#elif defined(__AVX512F__)
 enum { LANES = 16 };
 typedef __m512i vi;
 typedef __m512 vf;
@@ -103,6 +170,16 @@ TAKE_INLINE void transpose16(const uint8_t *p, size_t s, vi t[4])
     t[2] = VI(unpacklo_epi64)(b2, b3), t[3] = VI(unpackhi_epi64)(b2, b3);
 }
 
+/* Sixteen bytes of weights of every row. */
+TAKE_INLINE void weights16(const uint8_t *p, size_t s, vi t[4])
+{
+#ifdef ROWS_APART
+    for (int i = 0; i < LANES; i++) t[i] = v_rows4(p + (size_t)i * s, s);
+#else
+    transpose16(p, s, t);
+#endif
+}
+
 TAKE_INLINE vi byte_set(int b) { return VI(set1_epi8)((char)b); }
 
 /* f16 in the high half of each lane; half_lo has the low one */
@@ -133,19 +210,28 @@ TAKE_INLINE vf negate(vf x)
 TAKE_INLINE void nibbles(const uint8_t *p, size_t s, vi v[8])
 {
     vi t[4];
-    transpose16(p, s, t);
+    weights16(p, s, t);
     for (int i = 0; i < 4; i++) {
         v[i] = V_AND(t[i], byte_set(15));
         v[4 + i] = V_AND(VI(srli_epi16)(t[i], 4), byte_set(15));
     }
 }
 
-/* Bit 4i + b of lane r's word is the fifth bit of byte b of v[i]. */
+/* Bit k of lane r's word is the fifth bit of weight k of row r. */
 TAKE_INLINE void fifth_bits(vi word, vi v[8])
 {
+#ifdef ROWS_APART
+    const vi bit = { 0x08040201, 0x80402010, 0x08040201, 0x80402010 };
+    const vi byte = { 0, 0, 0x01010101, 0x01010101 };
+    for (int i = 0; i < 8; i++) {
+        uint8x16_t at = V_U8(byte) + vdupq_n_u8((uint8_t)(4 * (i % 4) + 2 * (i / 4)));
+        v[i] = v_add16_where(v[i], vreinterpretq_u32_u8(vqtbl1q_u8(V_U8(word), at)), bit);
+    }
+#else
     const vi even = VI(set1_epi32)(0x08040201), odd = VI(set1_epi32)((int)0x80402010);
     for (int i = 0; i < 8; i++)
         v[i] = v_add16_where(v[i], v_copy_bytes(word, i / 2), i % 2 ? odd : even);
+#endif
 }
 
 enum { OFF_q4_0 = 8, OFF_q4_1 = 0, OFF_q5_0 = 16, OFF_q5_1 = 0, OFF_q8_0 = 128,
@@ -195,8 +281,8 @@ TAKE_INLINE void take_q8_0(const uint8_t *p, size_t s, int j, vi *t, vi *v, vf *
     (void)j, (void)m;
     transpose16(p, s, t);
     w[0] = half_lo(t[0]);
-    transpose16(p + 2, s, v);
-    transpose16(p + 18, s, v + 4);
+    weights16(p + 2, s, v);
+    weights16(p + 18, s, v + 4);
     for (int i = 0; i < 8; i++) v[i] = V_XOR(v[i], byte_set(0x80));
 }
 
@@ -214,8 +300,8 @@ TAKE_INLINE void take_q2_k(const uint8_t *p, size_t s, int j, vi *t, vi *v, vf *
         }
     }
     if (j % 4 == 0) {
-        transpose16(p + 16 + 8*j, s, t);
-        transpose16(p + 32 + 8*j, s, t + 4);
+        weights16(p + 16 + 8*j, s, t);
+        weights16(p + 32 + 8*j, s, t + 4);
     }
     for (int i = 0; i < 8; i++) v[i] = field(t[i], 2 * (j % 4), 3);
 }
@@ -236,12 +322,12 @@ TAKE_INLINE void take_q3_k(const uint8_t *p, size_t s, int j, vi *t, vi *v, vf *
             vf scale = VI(sub_ps)(byte_u(six, g % 4), VI(set1_ps)(32));
             w[g] = V_MUL(d, scale);
         }
-        transpose16(p, s, t + 8);
-        transpose16(p + 16, s, t + 12);
+        weights16(p, s, t + 8);
+        weights16(p + 16, s, t + 12);
     }
     if (j % 4 == 0) {
-        transpose16(p + 32 + 8*j, s, t);
-        transpose16(p + 48 + 8*j, s, t + 4);
+        weights16(p + 32 + 8*j, s, t);
+        weights16(p + 48 + 8*j, s, t + 4);
     }
     for (int i = 0; i < 8; i++)
         v[i] = with_field(field(t[i], 2 * (j % 4), 3), t[8 + i], j - 2, 4);
@@ -267,8 +353,8 @@ TAKE_INLINE void take_q4_k(const uint8_t *p, size_t s, int j, vi *t, vi *v, vf *
 {
     if (j == 0) head_k4(p, s, w, m);
     if (j % 2 == 0) {
-        transpose16(p + 16 + 16*j, s, t);
-        transpose16(p + 32 + 16*j, s, t + 4);
+        weights16(p + 16 + 16*j, s, t);
+        weights16(p + 32 + 16*j, s, t + 4);
     }
     for (int i = 0; i < 8; i++) v[i] = field(t[i], 4 * (j % 2), 15);
 }
@@ -278,12 +364,12 @@ TAKE_INLINE void take_q5_k(const uint8_t *p, size_t s, int j, vi *t, vi *v, vf *
 {
     if (j == 0) {
         head_k4(p, s, w, m);
-        transpose16(p + 16, s, t + 8);
-        transpose16(p + 32, s, t + 12);
+        weights16(p + 16, s, t + 8);
+        weights16(p + 32, s, t + 12);
     }
     if (j % 2 == 0) {
-        transpose16(p + 48 + 16*j, s, t);
-        transpose16(p + 64 + 16*j, s, t + 4);
+        weights16(p + 48 + 16*j, s, t);
+        weights16(p + 64 + 16*j, s, t + 4);
     }
     for (int i = 0; i < 8; i++)
         v[i] = with_field(field(t[i], 4 * (j % 2), 15), t[8 + i], j - 4, 16);
@@ -301,8 +387,8 @@ TAKE_INLINE void take_q6_k(const uint8_t *p, size_t s, int j, vi *t, vi *v, vf *
         for (int g = 0; g < 16; g++) w[g] = V_MUL(d, byte_s(sc[g / 4], g % 4));
     }
     if (j % 4 == 0) {
-        for (int c = 0; c < 4; c++) transpose16(p + 16*j + 16*c, s, t + 4*c);
-        for (int c = 0; c < 2; c++) transpose16(p + 128 + 8*j + 16*c, s, t + 16 + 4*c);
+        for (int c = 0; c < 4; c++) weights16(p + 16*j + 16*c, s, t + 4*c);
+        for (int c = 0; c < 2; c++) weights16(p + 128 + 8*j + 16*c, s, t + 16 + 4*c);
     }
     for (int i = 0; i < 8; i++)
         v[i] = with_field(field(t[8 * (j % 2) + i], j % 4 < 2 ? 0 : 4, 15), t[16 + i],

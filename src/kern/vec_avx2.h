@@ -183,6 +183,14 @@ static inline __m256i v_to_f16(vf x)
 {
     return _mm256_set_m128i(to_f16_half(x.b), to_f16_half(x.a));
 }
+static inline void v_store_bf16(uint16_t *p, vf x)
+{
+    _mm256_storeu_si256((__m256i *)p, v_to_bf16(x));
+}
+static inline void v_store_f16(uint16_t *p, vf x)
+{
+    _mm256_storeu_si256((__m256i *)p, v_to_f16(x));
+}
 
 static inline float v_tree(vf x)
 {

@@ -104,6 +104,14 @@ static inline __m256i v_to_f16(vf a)
     __m256i sign = _mm256_and_si256(h, _mm256_set1_epi16((short)0x8000));
     return _mm256_mask_blend_epi16(nan, h, _mm256_or_si256(sign, _mm256_set1_epi16(0x7e00)));
 }
+static inline void v_store_bf16(uint16_t *p, vf a)
+{
+    _mm256_storeu_si256((__m256i *)p, v_to_bf16(a));
+}
+static inline void v_store_f16(uint16_t *p, vf a)
+{
+    _mm256_storeu_si256((__m256i *)p, v_to_f16(a));
+}
 
 /* tree16 of one register. */
 static inline float v_tree(vf a)
