@@ -16,6 +16,15 @@ const type_info type_table[] = {
     { DT_Q4_K, "Q4_K", 256, sizeof(block_q4_k) },
     { DT_Q5_K, "Q5_K", 256, sizeof(block_q5_k) },
     { DT_Q6_K, "Q6_K", 256, sizeof(block_q6_k) },
+    { DT_IQ4_NL,  "IQ4_NL",  32,  sizeof(block_iq4_nl) },
+    { DT_IQ4_XS,  "IQ4_XS",  256, sizeof(block_iq4_xs) },
+    { DT_IQ3_S,   "IQ3_S",   256, sizeof(block_iq3_s) },
+    { DT_IQ3_XXS, "IQ3_XXS", 256, sizeof(block_iq3_xxs) },
+    { DT_IQ2_S,   "IQ2_S",   256, sizeof(block_iq2_s) },
+    { DT_IQ2_XS,  "IQ2_XS",  256, sizeof(block_iq2_xs) },
+    { DT_IQ2_XXS, "IQ2_XXS", 256, sizeof(block_iq2_xxs) },
+    { DT_MXFP4,   "MXFP4",   32,  sizeof(block_mxfp4) },
+    { DT_F8_E4M3, "F8_E4M3", 1,   1 },
 };
 const int n_types = sizeof type_table / sizeof *type_table;
 

@@ -5,6 +5,7 @@
 #include "base/block.h"
 #include "base/err.h"
 #include "base/half.h"
+#include "base/iq_grid.h"
 
 static void q4_0(const block_q4_0 *b, float *y)
 {
@@ -110,6 +111,102 @@ static void q6_k(const block_q6_k *b, float *y)
     }
 }
 
+static const int8_t iq4_values[16] = { IQ4_VALUES }, mxfp4_values[16] = { MXFP4_VALUES };
+
+static void iq4_nl(const block_iq4_nl *b, float *y)
+{
+    float d = f16_to_f32(b->d);
+    for (int j = 0; j < 16; j++) {
+        y[j] = d * (float)iq4_values[b->qs[j] & 15];
+        y[j + 16] = d * (float)iq4_values[b->qs[j] >> 4];
+    }
+}
+
+static void iq4_xs(const block_iq4_xs *b, float *y)
+{
+    float d = f16_to_f32(b->d);
+    for (int i = 0; i < 256; i++) {
+        float dl = d * (float)(block_iq4_scale(b, i / 32) - 32);
+        int q = b->qs[i / 32 * 16 + i % 16] >> i / 16 % 2 * 4 & 15;
+        y[i] = dl * (float)iq4_values[q];
+    }
+}
+
+static void mxfp4(const block_mxfp4 *b, float *y)
+{
+    float e = f32_from_bits(block_mxfp4_scale(b->e));
+    for (int j = 0; j < 16; j++) {
+        y[j] = e * (float)mxfp4_values[b->qs[j] & 15];
+        y[j + 16] = e * (float)mxfp4_values[b->qs[j] >> 4];
+    }
+}
+
+/* Of the IQ2 and IQ3 types: dl times n magnitudes, bytes of a word, with their signs. These
+ * products are exact unless they leave the floats' range. */
+static void point(float *y, int n, float dl, uint64_t grid, unsigned signs)
+{
+    for (int i = 0; i < n; i++) {
+        float v = dl * (float)(grid >> 8 * i & 255);
+        y[i] = signs >> i & 1 ? -v : v;
+    }
+}
+
+static uint32_t word_at(const uint8_t *p)
+{
+    return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
+}
+
+static void iq2_xxs(const block_iq2_xxs *b, float *y)
+{
+    float d = f16_to_f32(b->d);
+    for (int i = 0; i < 32; i++) {
+        const uint8_t *q = b->qs + i / 4 * 8;
+        uint32_t word = word_at(q + 4);
+        float dl = d * (0.5f + (float)(word >> 28)) * 0.25f;
+        point(y + 8 * i, 8, dl, iq2_xxs_grid[q[i % 4]], iq_signs(word >> i % 4 * 7 & 127));
+    }
+}
+
+static void iq2_xs(const block_iq2_xs *b, float *y)
+{
+    float d = f16_to_f32(b->d);
+    for (int i = 0; i < 32; i++) {
+        float dl = d * (0.5f + (float)(b->scales[i / 4] >> i / 2 % 2 * 4 & 15)) * 0.25f;
+        point(y + 8 * i, 8, dl, iq2_xs_grid[b->qs[i] & 511], iq_signs(b->qs[i] >> 9));
+    }
+}
+
+static void iq2_s(const block_iq2_s *b, float *y)
+{
+    float d = f16_to_f32(b->d);
+    for (int i = 0; i < 32; i++) {
+        float dl = d * (0.5f + (float)(b->scales[i / 4] >> i / 2 % 2 * 4 & 15)) * 0.25f;
+        int q = b->qs[i] | (b->qh[i / 4] >> i % 4 * 2 & 3) << 8;
+        point(y + 8 * i, 8, dl, iq2_s_grid[q], b->signs[i]);
+    }
+}
+
+static void iq3_xxs(const block_iq3_xxs *b, float *y)
+{
+    float d = f16_to_f32(b->d);
+    for (int i = 0; i < 64; i++) {
+        uint32_t word = word_at(b->sas + i / 8 * 4);
+        float dl = d * (0.5f + (float)(word >> 28)) * 0.5f;
+        unsigned signs = iq_signs(word >> i / 2 % 4 * 7 & 127);
+        point(y + 4 * i, 4, dl, iq3_xxs_grid[b->qs[i]], signs >> i % 2 * 4);
+    }
+}
+
+static void iq3_s(const block_iq3_s *b, float *y)
+{
+    float d = f16_to_f32(b->d);
+    for (int i = 0; i < 64; i++) {
+        float dl = d * (float)(1 + 2 * (b->scales[i / 16] >> i / 8 % 2 * 4 & 15));
+        int q = b->qs[i] | (b->qh[i / 8] >> i % 8 & 1) << 8;
+        point(y + 4 * i, 4, dl, iq3_s_grid[q], b->signs[i / 2] >> i % 2 * 4);
+    }
+}
+
 #define ROW(T, F) \
     for (int64_t i = 0; i < n; i++) { \
         T b; \
@@ -144,5 +241,16 @@ void dequant_row(int type, const void *src, float *y, int64_t K)
     case DT_Q4_K: ROW(block_q4_k, q4_k);
     case DT_Q5_K: ROW(block_q5_k, q5_k);
     case DT_Q6_K: ROW(block_q6_k, q6_k);
+    case DT_IQ4_NL: ROW(block_iq4_nl, iq4_nl);
+    case DT_IQ4_XS: ROW(block_iq4_xs, iq4_xs);
+    case DT_MXFP4: ROW(block_mxfp4, mxfp4);
+    case DT_IQ2_XXS: ROW(block_iq2_xxs, iq2_xxs);
+    case DT_IQ2_XS: ROW(block_iq2_xs, iq2_xs);
+    case DT_IQ2_S: ROW(block_iq2_s, iq2_s);
+    case DT_IQ3_XXS: ROW(block_iq3_xxs, iq3_xxs);
+    case DT_IQ3_S: ROW(block_iq3_s, iq3_s);
+    case DT_F8_E4M3:
+        for (int64_t i = 0; i < K; i++) y[i] = f8_to_f32(p[i]);
+        break;
     }
 }

@@ -270,6 +270,12 @@ int quant_row(int type, const float *x, void *dst, int64_t K)
     case DT_Q4_K: ROW(block_q4_k, q4_k);
     case DT_Q5_K: ROW(block_q5_k, q5_k);
     case DT_Q6_K: ROW(block_q6_k, q6_k);
+    case DT_F8_E4M3:
+        for (int64_t i = 0; i < K; i++) p[i] = f32_to_f8(x[i]);
+        break;
+    case DT_IQ4_NL: case DT_IQ4_XS: case DT_MXFP4: case DT_IQ2_XXS: case DT_IQ2_XS: case DT_IQ2_S:
+    case DT_IQ3_XXS: case DT_IQ3_S:
+        return DR_EUNSUPPORTED;
     }
     return DR_OK;
 }

@@ -6,6 +6,6 @@
 #include <stdint.h>
 
 /* dst: type_row_bytes(type, K) bytes, any alignment. DR_EINVAL: not a type, or K is not a
- * multiple of its block. */
+ * multiple of its block. DR_EUNSUPPORTED: a type that is read but not written. */
 int quant_row(int type, const float *x, void *dst, int64_t K);
 #endif

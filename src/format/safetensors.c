@@ -19,7 +19,7 @@ static const struct { const char *name; int type, bits; } types[] = {
     { "I16", ST_TYPE0 + 3, 16 },    { "I8", ST_TYPE0 + 4, 8 },
     { "U64", ST_TYPE0 + 5, 64 },    { "U32", ST_TYPE0 + 6, 32 },
     { "U16", ST_TYPE0 + 7, 16 },    { "U8", ST_TYPE0 + 8, 8 },
-    { "BOOL", ST_TYPE0 + 9, 8 },    { "F8_E4M3", ST_TYPE0 + 10, 8 },
+    { "BOOL", ST_TYPE0 + 9, 8 },    { "F8_E4M3", DT_F8_E4M3, 8 },
     { "F8_E5M2", ST_TYPE0 + 11, 8 },{ "F8_E8M0", ST_TYPE0 + 12, 8 },
     { "F6_E2M3", ST_TYPE0 + 13, 6 },{ "F6_E3M2", ST_TYPE0 + 14, 6 },
     { "F4", ST_TYPE0 + 15, 4 },     { "C64", ST_TYPE0 + 16, 64 },

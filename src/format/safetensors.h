@@ -14,7 +14,7 @@ enum { ST_MAX_DIMS = 4, ST_TYPE0 = 0x10000 };   /* types that do not run are ST_
 
 typedef struct {
     span name;
-    int type;                        /* DT_F32, DT_F16, DT_BF16, or ST_TYPE0 + n */
+    int type;                        /* DT_F32, DT_F16, DT_BF16, DT_F8_E4M3, or ST_TYPE0 + n */
     int n_dims;                      /* 0: a scalar */
     int64_t dim[ST_MAX_DIMS];        /* slowest axis first */
     const uint8_t *data;             /* "" and not NULL for an empty tensor */
@@ -33,6 +33,6 @@ bool st_looks_like(const void *bytes, size_t n);
  * at most 4 MB + 2n, the JSON tree while parsing included. On failure *s is zeroed. */
 int st_parse(safetensors *s, const void *bytes, size_t n, dr_err *e);
 void st_free(safetensors *s);                       /* a zeroed one is fine */
-/* "F8_E4M3" and its kin; NULL: not one of ours. */
+/* "F8_E5M2" and its kin; NULL: not one of ours. */
 const char *st_type_name(int type);
 #endif

@@ -38,7 +38,7 @@ const char *kern_select(kern *k, const char *cap)
 int act_kind(int type)
 {
     switch (type) {
-    case DT_F32: case DT_F16: return ACT_F32;
+    case DT_F32: case DT_F16: case DT_F8_E4M3: return ACT_F32;
     case DT_BF16: return ACT_BF16;
     default: return ACT_Q8;
     }

@@ -13,7 +13,7 @@
 #include <stdint.h>
 #include "base/block.h"
 
-enum { ATTN_TILE = 64, ATTN_CHUNK = 1024, KERN_MAX_TYPE = 31, QBLOCK = 32 };
+enum { ATTN_TILE = 64, ATTN_CHUNK = 1024, KERN_MAX_TYPE = DT_F8_E4M3 + 1, QBLOCK = 32 };
 
 /* Blocks of the float products, chosen so that a block's weights, inputs and partial sums stay
  * in a second-level cache of 1 MB; and the scratch that mul of F32, F16 and BF16 wants. */

@@ -32,6 +32,7 @@ static float from_f32(const void *p, size_t i)
 
 static float from_f16(const void *p, size_t i) { return f16_to_f32(u16_at(p, i)); }
 static float from_bf16(const void *p, size_t i) { return bf16_to_f32(u16_at(p, i)); }
+static float from_f8(const void *p, size_t i) { return f8_to_f32(((const uint8_t *)p)[i]); }
 typedef float get_fn(const void *p, size_t i);
 
 /* A tail that does not fill sixteen lanes counts as zeros. */
@@ -64,6 +65,13 @@ static void mul_f16(float *y, size_t ldy, const void *w, size_t row_bytes, int R
 {
     (void)scratch;
     mul_x(y, ldy, w, row_bytes, R, a, from_f16);
+}
+
+static void mul_f8(float *y, size_t ldy, const void *w, size_t row_bytes, int R, const act *a,
+                   void *scratch)
+{
+    (void)scratch;
+    mul_x(y, ldy, w, row_bytes, R, a, from_f8);
 }
 
 /* The odd product of a pair goes first, as VDPBF16PS has it. */
@@ -212,6 +220,7 @@ void kern_init_ref(kern *k)
     k->mul[DT_F32] = mul_f32;
     k->mul[DT_F16] = mul_f16;
     k->mul[DT_BF16] = mul_bf16;
+    k->mul[DT_F8_E4M3] = mul_f8;
     k->to_bf16 = to_bf16;
     k->to_f16 = to_f16;
     k->rmsnorm = rmsnorm;

@@ -6,6 +6,7 @@
 #include <math.h>
 #include <string.h>
 #include "base/half.h"
+#include "base/iq_grid.h"
 #include "kern/kern.h"
 
 /* A block taken apart: 32 or 256 weights, in groups of 32 or 16. */
@@ -138,6 +139,110 @@ static void parts_q6_k(parts *p, const void *block)
     for (int g = 0; g < 16; g++) p->w[g] = d * (float)b->scales[g];
 }
 
+static const int8_t iq4_values[16] = { IQ4_VALUES }, mxfp4_values[16] = { MXFP4_VALUES };
+
+/* 32 weights that are places in a table. */
+static void nibbles_of(int8_t *q, const uint8_t *qs, const int8_t values[16])
+{
+    for (int j = 0; j < 16; j++) q[j] = values[qs[j] & 15], q[j + 16] = values[qs[j] >> 4];
+}
+
+static void parts_iq4_nl(parts *p, const void *block)
+{
+    const block_iq4_nl *b = block;
+    nibbles_of(p->q, b->qs, iq4_values);
+    p->w[0] = f16_to_f32(b->d);
+}
+
+static void parts_iq4_xs(parts *p, const void *block)
+{
+    const block_iq4_xs *b = block;
+    float d = f16_to_f32(b->d);
+    for (int g = 0; g < 8; g++) {
+        nibbles_of(p->q + 32*g, b->qs + 16*g, iq4_values);
+        p->w[g] = d * (float)(block_iq4_scale(b, g) - 32);
+    }
+}
+
+static void parts_mxfp4(parts *p, const void *block)
+{
+    const block_mxfp4 *b = block;
+    nibbles_of(p->q, b->qs, mxfp4_values);
+    p->w[0] = f32_from_bits(block_mxfp4_scale(b->e));
+}
+
+/* n magnitudes, bytes of a word, with their signs. */
+static void point(int8_t *q, int n, uint64_t grid, unsigned signs)
+{
+    for (int i = 0; i < n; i++) {
+        int v = (int)(grid >> 8*i & 255);
+        q[i] = (int8_t)(signs >> i & 1 ? -v : v);
+    }
+}
+
+static uint32_t word_at(const uint8_t *p)
+{
+    return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
+}
+
+static void parts_iq2_xxs(parts *p, const void *block)
+{
+    const block_iq2_xxs *b = block;
+    float d = f16_to_f32(b->d);
+    for (int g = 0; g < 8; g++) {
+        uint32_t word = word_at(b->qs + 8*g + 4);
+        for (int i = 0; i < 4; i++)
+            point(p->q + 32*g + 8*i, 8, iq2_xxs_grid[b->qs[8*g + i]],
+                  iq_signs(word >> 7*i & 127));
+        p->w[g] = d * (float)(2 * (word >> 28) + 1) * 0.125f;
+    }
+}
+
+static void parts_iq2_xs(parts *p, const void *block)
+{
+    const block_iq2_xs *b = block;
+    float d = f16_to_f32(b->d);
+    for (int i = 0; i < 32; i++)
+        point(p->q + 8*i, 8, iq2_xs_grid[b->qs[i] & 511], iq_signs(b->qs[i] >> 9));
+    for (int g = 0; g < 16; g++)
+        p->w[g] = d * (float)(2 * (b->scales[g / 2] >> g % 2 * 4 & 15) + 1) * 0.125f;
+}
+
+static void parts_iq2_s(parts *p, const void *block)
+{
+    const block_iq2_s *b = block;
+    float d = f16_to_f32(b->d);
+    for (int i = 0; i < 32; i++)
+        point(p->q + 8*i, 8, iq2_s_grid[b->qs[i] | (b->qh[i / 4] >> i % 4 * 2 & 3) << 8],
+              b->signs[i]);
+    for (int g = 0; g < 16; g++)
+        p->w[g] = d * (float)(2 * (b->scales[g / 2] >> g % 2 * 4 & 15) + 1) * 0.125f;
+}
+
+static void parts_iq3_xxs(parts *p, const void *block)
+{
+    const block_iq3_xxs *b = block;
+    float d = f16_to_f32(b->d);
+    for (int g = 0; g < 8; g++) {
+        uint32_t word = word_at(b->sas + 4*g);
+        for (int i = 0; i < 8; i++)
+            point(p->q + 32*g + 4*i, 4, iq3_xxs_grid[b->qs[8*g + i]],
+                  iq_signs(word >> i / 2 * 7 & 127) >> i % 2 * 4);
+        p->w[g] = d * (float)(2 * (word >> 28) + 1) * 0.25f;
+    }
+}
+
+static void parts_iq3_s(parts *p, const void *block)
+{
+    const block_iq3_s *b = block;
+    float d = f16_to_f32(b->d);
+    for (int i = 0; i < 64; i++)
+        point(p->q + 4*i, 4, iq3_s_grid[b->qs[i] | (b->qh[i / 8] >> i % 8 & 1) << 8],
+              b->signs[i / 2] >> i % 2 * 4);
+    for (int g = 0; g < 8; g++)
+        p->w[g] = d * (float)(2 * (b->scales[g / 2] >> g % 2 * 4 & 15) + 1);
+}
+
 /* group: weights that share a scale; mins: the type has minimums. */
 static void mul_parts(float *y, size_t ldy, const char *w, size_t row_bytes, int R,
                       const act *a, parts_fn *take, int type, int group, int mins)
@@ -183,6 +288,14 @@ MUL(q3_k, DT_Q3_K, 16, 0)
 MUL(q4_k, DT_Q4_K, 32, 1)
 MUL(q5_k, DT_Q5_K, 32, 1)
 MUL(q6_k, DT_Q6_K, 16, 0)
+MUL(iq4_nl, DT_IQ4_NL, 32, 0)
+MUL(iq4_xs, DT_IQ4_XS, 32, 0)
+MUL(mxfp4, DT_MXFP4, 32, 0)
+MUL(iq3_s, DT_IQ3_S, 32, 0)
+MUL(iq3_xxs, DT_IQ3_XXS, 32, 0)
+MUL(iq2_s, DT_IQ2_S, 16, 0)
+MUL(iq2_xs, DT_IQ2_XS, 16, 0)
+MUL(iq2_xxs, DT_IQ2_XXS, 32, 0)
 
 static void quant_q8(int8_t *q, float *d, int16_t *s16, const float *x, int K)
 {
@@ -228,6 +341,10 @@ void kern_init_ref_q(kern *k)
     k->mul[DT_Q2_K] = mul_q2_k, k->mul[DT_Q3_K] = mul_q3_k;
     k->mul[DT_Q4_K] = mul_q4_k, k->mul[DT_Q5_K] = mul_q5_k;
     k->mul[DT_Q6_K] = mul_q6_k;
+    k->mul[DT_IQ4_NL] = mul_iq4_nl, k->mul[DT_IQ4_XS] = mul_iq4_xs, k->mul[DT_MXFP4] = mul_mxfp4;
+    k->mul[DT_IQ3_S] = mul_iq3_s, k->mul[DT_IQ3_XXS] = mul_iq3_xxs;
+    k->mul[DT_IQ2_S] = mul_iq2_s, k->mul[DT_IQ2_XS] = mul_iq2_xs;
+    k->mul[DT_IQ2_XXS] = mul_iq2_xxs;
     k->quant_q8 = quant_q8;
     k->mul_scratch = no_scratch;
 }

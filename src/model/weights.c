@@ -95,6 +95,9 @@ static int matrix(wmat *to, const tensors *ts, const tensor *t, int64_t rows, in
     if (!ti)
         return err_set(e, DR_EUNSUPPORTED, "tensor " SPAN_FMT " is of type %s, which does not run "
                        "here", SPAN_ARG(t->name), tensor_type_name(ts, t->type));
+    if (t->type == DT_F8_E4M3)
+        return err_set(e, DR_EUNSUPPORTED, "tensor " SPAN_FMT " is of type %s, whose scales are not "
+                       "read here", SPAN_ARG(t->name), ti->name);
     if (cols % ti->elems)
         return err_set(e, DR_EFORMAT, "tensor " SPAN_FMT ": rows of %lld are no multiple of %d",
                        SPAN_ARG(t->name), (long long)cols, ti->elems);

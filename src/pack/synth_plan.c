@@ -4,6 +4,7 @@
 #include <string.h>
 #include <strings.h>
 #include "base/mem.h"
+#include "format/quant.h"
 #include "pack/synth_priv.h"
 
 const synth_kind_info synth_kinds[N_KINDS] = {
@@ -37,7 +38,9 @@ static const struct { const char *name; dtype base; int mix, ftype; } mixes[] = 
 static const struct { dtype type; int ftype; } pure_ftypes[] = {
     { DT_F32, 0 }, { DT_F16, 1 }, { DT_BF16, 32 }, { DT_Q4_0, 2 }, { DT_Q4_1, 3 },
     { DT_Q8_0, 7 }, { DT_Q5_0, 8 }, { DT_Q5_1, 9 }, { DT_Q2_K, 10 }, { DT_Q3_K, 11 },
-    { DT_Q4_K, 14 }, { DT_Q5_K, 16 }, { DT_Q6_K, 18 },
+    { DT_Q4_K, 14 }, { DT_Q5_K, 16 }, { DT_Q6_K, 18 }, { DT_IQ2_XXS, 19 }, { DT_IQ2_XS, 20 },
+    { DT_IQ3_XXS, 23 }, { DT_IQ4_NL, 25 }, { DT_IQ3_S, 26 }, { DT_IQ2_S, 28 }, { DT_IQ4_XS, 30 },
+    { DT_MXFP4, 38 },
 };
 
 int synth_types_read(synth_types *t, const char *name, dr_err *e)
@@ -48,10 +51,18 @@ int synth_types_read(synth_types *t, const char *name, dr_err *e)
             return DR_OK;
         }
     const type_info *ti = type_by_name(name);
-    if (!ti)
-        return err_set(e, DR_EINVAL, "no weight type is called %.40s; there are F32 F16 BF16 Q4_0 "
-                       "Q4_1 Q5_0 Q5_1 Q8_0 Q2_K to Q6_K and the mixes Q3_K_S Q3_K_M Q3_K_L Q4_K_S "
-                       "Q4_K_M Q5_K_S Q5_K_M", name);
+    if (!ti) {
+        char known[256] = "";
+        for (int i = 0; i < n_types; i++)
+            snprintf(known + strlen(known), sizeof known - strlen(known), " %s",
+                     type_table[i].name);
+        return err_set(e, DR_EINVAL, "no weight type is called %.40s; there are%s and the mixes "
+                       "Q3_K_S Q3_K_M Q3_K_L Q4_K_S Q4_K_M Q5_K_S Q5_K_M", name, known);
+    }
+    uint8_t nothing;
+    if (ti->type == DT_F8_E4M3 || quant_row(ti->type, &(float){0}, &nothing, 0) != DR_OK)
+        return err_set(e, DR_EUNSUPPORTED, "weights of type %s are read but not written here",
+                       ti->name);
     *t = (synth_types){ ti->type, MIX_PURE };
     return DR_OK;
 }
@@ -97,6 +108,8 @@ static dtype fitting(dtype y, int64_t cols)
     if (cols % type_get(y)->elems == 0) return y;
     switch (y) {
     case DT_Q2_K: case DT_Q3_K: y = DT_Q4_0; break;
+    case DT_IQ2_XXS: case DT_IQ2_XS: case DT_IQ2_S: case DT_IQ3_XXS: case DT_IQ3_S:
+    case DT_IQ4_XS: y = DT_IQ4_NL; break;
     case DT_Q4_K: y = DT_Q5_0; break;
     case DT_Q5_K: y = DT_Q5_1; break;
     case DT_Q6_K: y = DT_Q8_0; break;

@@ -147,7 +147,7 @@ static void *scratch_of(int type, int K)
 /* tiny: numbers so small that products are subnormal. */
 static void mul_shape(int type, int R, int N, int K, bool tiny)
 {
-    size_t b = type == DT_F32 ? 4 : 2, rb = (size_t)K * b, kk = ((size_t)K + 31) / 32 * 32;
+    size_t b = (size_t)type_get(type)->bytes, rb = (size_t)K * b, kk = ((size_t)K + 31) / 32 * 32;
     size_t ldx = (size_t)K + 5, ldy = (size_t)R + 3, ny = ldy * (size_t)N;
     char *w = get((size_t)R * rb);
     float *x = get((size_t)N * ldx * 4), *y = get((ny + 2 * PAD) * 4), *want = get(ny * 4);
@@ -158,6 +158,7 @@ static void mul_shape(int type, int R, int N, int K, bool tiny)
         float f = t_rand() * (type == DT_F16 && tiny ? 0x1p-14f : scale);
         uint16_t h = type == DT_F16 ? f32_to_f16(f) : f32_to_bf16(f);
         if (type == DT_F32) memcpy(w + 4 * i, &f, 4);
+        else if (type == DT_F8_E4M3) w[i] = (char)(i % 3 ? (uint8_t)i : f32_to_f8(f));
         else memcpy(w + 2 * i, &h, 2);
     }
     for (size_t i = 0; i < (size_t)N * ldx; i++) x[i] = t_rand() * scale;
@@ -179,7 +180,7 @@ static void mul_shape(int type, int R, int N, int K, bool tiny)
 static void mul_bench(int type, int R, int N, int K)
 {
     if (!bench) return;
-    size_t b = type == DT_F32 ? 4 : 2, rb = (size_t)K * b;
+    size_t rb = type_row_bytes(type, K);
     char *w = get((size_t)R * rb), *scratch = scratch_of(type, K);
     float *x = get((size_t)N * (size_t)K * 4), *y = get((size_t)N * (size_t)R * 4);
     uint16_t *bf = get((size_t)N * (size_t)K * 2);
@@ -217,6 +218,7 @@ static void mul_type(int type)
 static void check_mul_f32(void) { mul_type(DT_F32); }
 static void check_mul_f16(void) { mul_type(DT_F16); }
 static void check_mul_bf16(void) { mul_type(DT_BF16); }
+static void check_mul_f8(void) { mul_type(DT_F8_E4M3); }
 
 /* ---- the element-wise ---- */
 
@@ -415,6 +417,7 @@ static const struct { const char *name; size_t slot; void (*fn)(void); } checks[
     { "mul_f32",    offsetof(kern, mul[DT_F32]),  check_mul_f32 },
     { "mul_f16",    offsetof(kern, mul[DT_F16]),  check_mul_f16 },
     { "mul_bf16",   offsetof(kern, mul[DT_BF16]), check_mul_bf16 },
+    { "mul_f8",     offsetof(kern, mul[DT_F8_E4M3]), check_mul_f8 },
     { "to_bf16",    offsetof(kern, to_bf16),      check_to_bf16 },
     { "to_f16",     offsetof(kern, to_f16),       check_to_f16 },
     { "rmsnorm",    offsetof(kern, rmsnorm),      check_rmsnorm },
@@ -429,7 +432,7 @@ static const struct { const char *name; size_t slot; void (*fn)(void); } checks[
 enum { N_CHECKS = sizeof checks / sizeof *checks };
 /* the float products and all other slots are here (pack_bf16 with mul_bf16); quant_q8,
  * mul_scratch and the rest of mul[] are kerncheck_q.c's */
-_Static_assert(sizeof(kern) == (KERN_MAX_TYPE - 3 + N_CHECKS + 3) * sizeof(void (*)(void)),
+_Static_assert(sizeof(kern) == (KERN_MAX_TYPE - 4 + N_CHECKS + 3) * sizeof(void (*)(void)),
                "a kernel has no test");
 
 int main(int argc, char **argv)

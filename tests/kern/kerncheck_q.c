@@ -38,11 +38,13 @@ enum { SANE, EXTREME, ZERO, ANY_BITS, N_FILLS };
 static kern ref, now;
 static const kern_level *level;
 
-/* Where a block keeps its f16 fields; -1: it has no second one. */
+/* Where a block keeps its f16 fields; -1: it has no such one. */
 static const struct { int type, d, m; } halves[] = {
     { DT_Q4_0, 0, -1 }, { DT_Q4_1, 0, 2 }, { DT_Q5_0, 0, -1 }, { DT_Q5_1, 0, 2 },
     { DT_Q8_0, 0, -1 }, { DT_Q2_K, 80, 82 }, { DT_Q3_K, 108, -1 }, { DT_Q4_K, 0, 2 },
-    { DT_Q5_K, 0, 2 }, { DT_Q6_K, 208, -1 },
+    { DT_Q5_K, 0, 2 }, { DT_Q6_K, 208, -1 }, { DT_IQ4_NL, 0, -1 }, { DT_IQ4_XS, 0, -1 },
+    { DT_IQ3_S, 0, -1 }, { DT_IQ3_XXS, 0, -1 }, { DT_IQ2_S, 0, -1 }, { DT_IQ2_XS, 0, -1 },
+    { DT_IQ2_XXS, 0, -1 }, { DT_MXFP4, -1, -1 },
 };
 enum { N_QTYPES = sizeof halves / sizeof *halves };
 
@@ -60,7 +62,8 @@ static void q_fill(uint8_t *w, int qt, size_t n_bytes, int fill)
         w[i] = fill == ZERO ? 0 : fill == EXTREME ? (i / 97 % 3 ? 0xff : 0x80) : (uint8_t)bits();
     if (fill == ANY_BITS) return;
     for (size_t i = 0; i < n_bytes; i += (size_t)t->bytes) {
-        put16(w + i + halves[qt].d, f32_to_f16(t_rand() * 0.01f));
+        if (halves[qt].d >= 0) put16(w + i + halves[qt].d, f32_to_f16(t_rand() * 0.01f));
+        else w[i] = (uint8_t)(118 + bits() % 8);         /* MXFP4's power of two */
         if (halves[qt].m >= 0) put16(w + i + halves[qt].m, f32_to_f16(t_rand() * 0.02f));
     }
 }
