@@ -7,11 +7,11 @@ _drover() {
     else
         case "${COMP_WORDS[1]} $prev" in
             "run --context-full") words="stop shift" ;;
-            "run --kv-type") words="f16 bf16 f32" ;;
-            "info --kv-type") words="f16 bf16 f32" ;;
-            "bench --kv-type") words="f16 bf16 f32" ;;
-            "logits --kv-type") words="f16 bf16 f32" ;;
-            "perplexity --kv-type") words="f16 bf16 f32" ;;
+            "run --kv-type") words="f16 bf16 f32 q8_0 q4_0" ;;
+            "info --kv-type") words="f16 bf16 f32 q8_0 q4_0" ;;
+            "bench --kv-type") words="f16 bf16 f32 q8_0 q4_0" ;;
+            "logits --kv-type") words="f16 bf16 f32 q8_0 q4_0" ;;
+            "perplexity --kv-type") words="f16 bf16 f32 q8_0 q4_0" ;;
         esac
         if [ -z "$words" ]; then
             case "${COMP_WORDS[1]}:$cur" in

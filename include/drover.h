@@ -83,7 +83,7 @@ DR_API int dr_chat_tokens(const dr_model *m, const dr_chat_message *msg, int n_m
 
 typedef struct {            /* {0}: the defaults */
     int n_ctx;              /* positions; 0: the model's, at most 8192 */
-    const char *kv_type;    /* "f16" (default), "bf16", "f32" */
+    const char *kv_type;    /* "f16" (default), "bf16", "f32"; "q8_0", "q4_0": blocks of 32 */
 } dr_session_opt;
 
 DR_API dr_session *dr_session_new(dr_model *m, const dr_session_opt *opt, dr_err *e);

@@ -1,7 +1,6 @@
 /* drover.c - the public functions of include/drover.h over the engine. Nothing is computed here. */
 #include "drover.h"
 #include <string.h>
-#include <strings.h>
 #include "base/mem.h"
 #include "gen/generate.h"
 #include "text/chat.h"
@@ -113,15 +112,13 @@ dr_session *dr_session_new(dr_model *m, const dr_session_opt *opt, dr_err *e)
     session_opt o = {0};
     if (opt) o.n_ctx = opt->n_ctx;
     if (opt && opt->kv_type) {
-        static const char *const kv_names[] = { [KV_F32] = "f32", [KV_F16] = "f16",
-                                             [KV_BF16] = "bf16" };
-        for (int i = 0; i < 3; i++)
-            if (!strcasecmp(opt->kv_type, kv_names[i])) o.kv = (kv_type)i, o.kv_set = true;
-        if (!o.kv_set) {
-            err_set(e, DR_EINVAL, "cache type \"%.20s\"; f16, bf16 and f32 are known",
+        int t = kv_type_by_name(opt->kv_type);
+        if (t < 0) {
+            err_set(e, DR_EINVAL, "cache type \"%.20s\"; f16, bf16, f32, q8_0 and q4_0 are known",
                     opt->kv_type);
             return NULL;
         }
+        o.kv = (kv_type)t, o.kv_set = true;
     }
     dr_session *s = mem_zalloc(1, sizeof *s);
     if (!s) {

@@ -27,7 +27,7 @@ static const opt opts[] = {
     { 0, "type", OPT_STR, offsetof(args, type), "T", "their type (default Q4_K_M)" },
     { 0, "rows", OPT_INT, offsetof(args, rows), "N", "tokens of a prefill step (default 512)", 1,
       1 << 16, .hidden = true },
-    { 0, "kv-type", OPT_CHOICE, offsetof(args, kv), "f16|bf16|f32", "cache type (default f16)" },
+    { 0, "kv-type", OPT_CHOICE, offsetof(args, kv), KV_CHOICES, "cache type (default f16)" },
     { 0, "json", OPT_FLAG, offsetof(args, json), NULL, "one JSON object on stdout" },
     { .kind = OPT_SUB, .at = offsetof(args, dev), .sub = dev_opts },
     OPT_END

@@ -22,7 +22,7 @@ static const opt opts[] = {
       1, HP_MAX_CTX },
     { 'b', "batch", OPT_INT, offsetof(args, batch), "N", "and N sequences at once (default 1)",
       1, 4096 },
-    { 0, "kv-type", OPT_CHOICE, offsetof(args, kv), "f16|bf16|f32", "cache type (default f16)" },
+    { 0, "kv-type", OPT_CHOICE, offsetof(args, kv), KV_CHOICES, "cache type (default f16)" },
     { 0, "tensors", OPT_FLAG, offsetof(args, tensors), NULL, "list every tensor" },
     { 0, "meta", OPT_FLAG, offsetof(args, meta), NULL, "list every metadata entry" },
     { 0, "json", OPT_FLAG, offsetof(args, json), NULL, "one JSON object on stdout" },
@@ -93,8 +93,9 @@ static int look(about *x, const char *path, dr_err *e)
     if (x->tok) chat_detect(x->tok, &x->kind, &x->chat_why);
     tensors *again = tensors_open(path, &x->why);      /* the model takes its own */
     if (again) x->m = model_from_tensors(again, &d, &x->why);
-    if (x->m) budget(x);
-    return DR_OK;
+    int rc = x->m ? kv_type_check(kv_choice(x->a->kv), x->m->h.hs, e) : DR_OK;
+    if (x->m && !rc) budget(x);
+    return rc;
 }
 
 /* The value of a metadata key as text, or "". */
@@ -119,8 +120,6 @@ static const char *rope_text(const rope_spec *r, char *s, size_t n)
     return s;
 }
 
-static const char *const kv_name[] = { "F16", "BF16", "F32" };
-
 static void print_memory(const about *x)
 {
     char s[SIZE_TEXT];
@@ -129,7 +128,7 @@ static void print_memory(const about *x)
     printf("  mapped         %s (%zu bytes: the file's, shared, given back under pressure)\n",
            size_text(s, (double)x->p.mapped), x->p.mapped);
     printf("  private        %s (%zu bytes)\n", size_text(s, (double)x->total), x->total);
-    printf("    keys, values %s (%s)\n", size_text(s, (double)x->p.kv), kv_name[x->a->kv]);
+    printf("    keys, values %s (%s)\n", size_text(s, (double)x->p.kv), kv_types[kv_choice(x->a->kv)].name);
     printf("    workspace    %s\n", size_text(s, (double)x->p.workspace + (double)x->p.scratch));
     printf("    the rest     %s (program, tokenizer, tables)\n", size_text(s, (double)x->program));
     printf("  read a token   %s of weights\n", size_text(s, (double)x->p.per_token));
@@ -194,7 +193,7 @@ static json_t *memory_json(const about *x)
 {
     const plan *p = &x->p;
     return json_pack("{s:i, s:i, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:i}",
-        "ctx", x->n_ctx, "batch", x->a->batch, "kv_type", kv_name[x->a->kv],
+        "ctx", x->n_ctx, "batch", x->a->batch, "kv_type", kv_types[kv_choice(x->a->kv)].name,
         "mapped", (json_int_t)p->mapped, "weights", (json_int_t)p->weights,
         "per_token", (json_int_t)p->per_token, "kv", (json_int_t)p->kv,
         "workspace", (json_int_t)p->workspace, "scratch", (json_int_t)p->scratch,

@@ -17,7 +17,7 @@ static const opt opts[] = {
     { 0, "chunk", OPT_INT, offsetof(args, chunk), "N", "evaluate N tokens a step (default 512)",
       1, SESSION_ROWS_DEFAULT },
     { 0, "last", OPT_FLAG, offsetof(args, last), NULL, "only the last position: shape (1,V)" },
-    { 0, "kv-type", OPT_CHOICE, offsetof(args, kv), "f16|bf16|f32", "cache type (default f32)" },
+    { 0, "kv-type", OPT_CHOICE, offsetof(args, kv), KV_CHOICES, "cache type (default f32)" },
     { .kind = OPT_SUB, .at = offsetof(args, dev), .sub = dev_opts },
     OPT_END
 };

@@ -17,7 +17,7 @@ static const opt opts[] = {
     { 'f', "file", OPT_STR, offsetof(args, file), "FILE", "a text (- for stdin)" },
     { 0, "ids", OPT_STR, offsetof(args, ids), "FILE", "or token ids, decimal" },
     { 'c', "ctx", OPT_INT, offsetof(args, ctx), "N", "ids in a window (default 512)", 2, 1 << 24 },
-    { 0, "kv-type", OPT_CHOICE, offsetof(args, kv), "f16|bf16|f32", "cache type (default f32)" },
+    { 0, "kv-type", OPT_CHOICE, offsetof(args, kv), KV_CHOICES, "cache type (default f32)" },
     { 0, "json", OPT_FLAG, offsetof(args, json), NULL, "one JSON object on stdout" },
     { .kind = OPT_SUB, .at = offsetof(args, dev), .sub = dev_opts },
     OPT_END

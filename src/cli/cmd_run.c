@@ -38,7 +38,7 @@ static const opt opts[] = {
       "positions of context (the model's, at most 8192)", 1, HP_MAX_CTX },
     { 0, "context-full", OPT_CHOICE, offsetof(args, full), "stop|shift",
       "stop, or drop the oldest part, say so and go on (stop)" },
-    { 0, "kv-type", OPT_CHOICE, offsetof(args, kv), "f16|bf16|f32", "cache type (f16)" },
+    { 0, "kv-type", OPT_CHOICE, offsetof(args, kv), KV_CHOICES, "cache type (f16)" },
     { 0, "samples", OPT_INT, offsetof(args, samples), "N", "N replies to the prompt (1)", 1, 4096 },
     { 0, "ignore-eos", OPT_FLAG, offsetof(args, ignore_eos), NULL, "go on where the model ends" },
     { 0, "json", OPT_FLAG, offsetof(args, json), NULL, "one JSON object on stdout" },

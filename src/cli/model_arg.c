@@ -13,11 +13,9 @@ const opt dev_opts[] = {
     OPT_END
 };
 
-const char kv_choices[] = "f16|bf16|f32";
-
 kv_type kv_choice(int i)
 {
-    static const kv_type t[] = { KV_F16, KV_BF16, KV_F32 };
+    static const kv_type t[] = { KV_F16, KV_BF16, KV_F32, KV_Q8_0, KV_Q4_0 };      /* KV_CHOICES */
     return t[i];
 }
 

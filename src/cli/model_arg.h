@@ -12,7 +12,7 @@ typedef struct { int threads; const char *cpu_level, *device; } dev_args;
 extern const opt dev_opts[];
 
 /* The same for the cache: --kv-type. */
-extern const char kv_choices[];                 /* "f16|bf16|f32", for OPT_CHOICE */
+#define KV_CHOICES "f16|bf16|f32|q8_0|q4_0"     /* for OPT_CHOICE */
 kv_type kv_choice(int i);
 
 /* Resolve a short name, open, print the model's warnings on stderr. NULL: *e says why. */

@@ -6,7 +6,11 @@
  * operations on each number, so the same bits. */
 #include <math.h>
 #include <string.h>
+#include "base/half.h"
 #include "dev/cpu.h"
+#include "kern/kv_tile.h"
+
+enum { HEAD_BLOCKS = 512 / QBLOCK };     /* of the widest head that a model may have */
 
 _Static_assert((int)KV_PAGE == (int)ATTN_TILE, "a page holds one tile of every head");
 
@@ -71,7 +75,7 @@ static void turn(float *y, const float *x, const float *cs, int hs, bool adjacen
     }
 }
 
-/* x (n,) as the cache's type; y is f32 or 16 bits. */
+/* x (n,) as the cache's type, which is a float; y is f32 or 16 bits. */
 static const void *stored(const kern *k, kv_type t, const float *x, uint16_t *y, int n)
 {
     if (t == KV_F32) return x;
@@ -87,6 +91,37 @@ static void put_column(void *tile, int at, const void *x, int hs, kv_type t)
     else
         for (int d = 0; d < hs; d++)
             ((uint16_t *)tile)[d * KV_PAGE + at] = ((const uint16_t *)x)[d];
+}
+
+/* Bits of a value of a quantised cache; 0: it is one of floats. */
+static int q_bits(kv_type t) { return t == KV_Q8_0 ? 8 : t == KV_Q4_0 ? 4 : 0; }
+
+/* x (hs,) into q, blocks of bytes one after the other, and their scales d as halves. */
+static void quantised(const kern *k, int bits, const float *x, int hs, uint8_t *q, uint16_t *d)
+{
+    float scale[HEAD_BLOCKS];
+    int16_t sums[2 * HEAD_BLOCKS];
+    if (bits == 8) k->quant_q8((int8_t *)q, scale, sums, x, hs);
+    else k->quant_q4(q, scale, x, hs);
+    for (int b = 0; b < hs / QBLOCK; b++) d[b] = f32_to_f16(scale[b]);
+}
+
+/* K and V of one position into a head's place in a quantised page (kv_tile.h). */
+static void put_quantised(const kern *c, int bits, char *head, int at, const float *k,
+                          const float *v, int hs)
+{
+    uint8_t q[HEAD_BLOCKS * QBLOCK];
+    uint16_t d[HEAD_BLOCKS];
+    int B = hs / QBLOCK, n = B * (int)kv_tile_block(bits);
+    uint16_t *dk = (uint16_t *)head;
+    uint8_t *qk = (uint8_t *)head + kv_tile_scales(hs);
+    quantised(c, bits, k, hs, q, d);
+    for (int b = 0; b < B; b++) dk[b * KV_PAGE + at] = d[b];
+    for (int i = 0; i < n; i++) qk[i * KV_PAGE + at] = q[i];
+    head += kv_tile_bytes(bits, hs);
+    quantised(c, bits, v, hs, q, d);
+    memcpy((uint16_t *)head + at * B, d, (size_t)B * sizeof *d);
+    memcpy(head + kv_tile_scales(hs) + (size_t)at * (size_t)n, q, (size_t)n);
 }
 
 /* One row of the batch: its run is found by n. */
@@ -106,12 +141,17 @@ static void rope_row(void *arg, int n, int thread)
         memcpy(q, t, (size_t)hs * sizeof *t);
     }
     char *page = kv->base + (size_t)u->page[p / KV_PAGE] * kv->page_bytes;
-    size_t row = (size_t)hs * kv_type_bytes(kv->type), part = (size_t)KV_PAGE * row;
+    size_t row = kv_row_bytes(kv->type, hs), part = (size_t)KV_PAGE * row;
+    int bits = q_bits(kv->type);
     for (int h = 0; h < kv->nkv; h++) {
         size_t in = ((size_t)n * (size_t)kv->nkv + (size_t)h) * (size_t)hs;
         char *pk = page + (size_t)h * 2 * part, *pv = pk + part;
         uint16_t *half = (uint16_t *)s.accc;
         turn(t, j->k + in, cs, hs, j->adjacent, 1);
+        if (bits) {
+            put_quantised(&j->c->k, bits, pk, at, t, j->v + in, hs);
+            continue;
+        }
         put_column(pk, at, stored(&j->c->k, kv->type, t, half, hs), hs, kv->type);
         memcpy(pv + (size_t)at * row, stored(&j->c->k, kv->type, j->v + in, half, hs), row);
     }
@@ -129,7 +169,7 @@ void cpu_rope_store(dev *d, float *q, const float *k, const float *v, int nh, co
                     const float *cs, bool adjacent, float qscale, const seq_run *run, int n_runs)
 {
     cpu *c = (cpu *)d;
-    DR_ASSERT(kv->hs <= c->hs);
+    DR_ASSERT(kv->hs <= c->hs && (!q_bits(kv->type) || kv->hs <= HEAD_BLOCKS * QBLOCK));
     rope_job j = { c, q, k, v, cs, nh, kv, adjacent, qscale, run, n_runs };
     int N = n_rows(run, n_runs);
     if (N > 8) {
@@ -150,6 +190,7 @@ typedef struct {
     const seq_run *run;
     int n_runs, n_tasks;
     attn_fn *fn;
+    void (*widen)(float *k, float *v, const void *head, int hs);    /* first; NULL: fn reads it */
     /* split tasks: this pass does chunks from .. from + span - 1 of each */
     int from, span;
 } attn_job;
@@ -201,7 +242,8 @@ static void one_chunk(const attn_job *j, const attn_task *t, int chunk, attn_spa
                       float *l, float *acc)
 {
     const kv_layer *kv = j->kv;
-    size_t part = (size_t)KV_PAGE * (size_t)kv->hs * kv_type_bytes(kv->type);
+    size_t part = (size_t)KV_PAGE * kv_row_bytes(kv->type, kv->hs);
+    float *wide = s->p + ATTN_ROWS * ATTN_TILE;         /* where attn_fn has no need of scratch */
     int first = t->u->pos + t->row / j->group, last = t->u->pos + (t->row + t->R - 1) / j->group;
     int a = chunk * ATTN_CHUNK, b = a + ATTN_CHUNK - 1;
     if (j->window > 0 && first - j->window + 1 > a) a = first - j->window + 1;
@@ -217,7 +259,12 @@ static void one_chunk(const attn_job *j, const attn_task *t, int chunk, attn_spa
         }
         const char *k = kv->base + (size_t)t->u->page[tile] * kv->page_bytes +
                         (size_t)t->head * 2 * part;
-        j->fn(m, l, acc, s->q, t->R, kv->hs, k, k + part, s->lo, s->hi, s->p);
+        const void *v = k + part;
+        if (j->widen) {
+            j->widen(wide, wide + ATTN_TILE * kv->hs, k, kv->hs);
+            k = (const char *)wide, v = wide + ATTN_TILE * kv->hs;
+        }
+        j->fn(m, l, acc, s->q, t->R, kv->hs, k, v, s->lo, s->hi, s->p);
     }
 }
 
@@ -293,8 +340,9 @@ void cpu_attn(dev *d, float *y, const float *q, int nh, const kv_layer *kv, int 
     cpu *c = (cpu *)d;
     attn_job j = { .c = c, .y = y, .q = q, .nh = nh, .group = nh / kv->nkv, .window = window,
                    .kv = kv, .run = run, .n_runs = n_runs };
-    j.fn = kv->type == KV_F32 ? c->k.attn_f32 : kv->type == KV_F16 ? c->k.attn_f16
-                                                                    : c->k.attn_bf16;
+    j.fn = kv->type == KV_F16 ? c->k.attn_f16 : kv->type == KV_BF16 ? c->k.attn_bf16
+                                                                     : c->k.attn_f32;
+    j.widen = kv->type == KV_Q8_0 ? c->k.kv_q8 : kv->type == KV_Q4_0 ? c->k.kv_q4 : NULL;
     DR_ASSERT(n_runs <= c->N && kv->hs <= c->hs);
     int longest = 0;
     c->task_start[0] = 0;

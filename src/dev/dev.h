@@ -24,11 +24,26 @@ typedef struct {
 
 typedef struct { float *y; size_t ldy; const wmat *w; } mm_out;
 
-typedef enum { KV_F32, KV_F16, KV_BF16 } kv_type;
-static inline size_t kv_type_bytes(kv_type t) { return t == KV_F32 ? 4 : 2; }
+/* Types of the cache; saved states have the numbers. */
+typedef enum { KV_F32, KV_F16, KV_BF16, KV_Q8_0, KV_Q4_0, KV_N_TYPES } kv_type;
+typedef struct {
+    const char *name;           /* "F16", "Q8_0" */
+    int elems, bytes;           /* of a block along the head; 1 but for the quantised */
+} kv_type_info;
+extern const kv_type_info kv_types[KV_N_TYPES];
+/* 0, or DR_EUNSUPPORTED: heads of hs elements do not divide into the type's blocks. */
+int kv_type_check(kv_type t, int hs, dr_err *e);
+/* The type of that name in any case; -1: none. */
+int kv_type_by_name(const char *name);
+/* Bytes of one position of one head's K or V. */
+static inline size_t kv_row_bytes(kv_type t, int hs)
+{
+    return (size_t)(hs / kv_types[t].elems * kv_types[t].bytes);
+}
 
 /* One layer of a paged cache. A page holds KV_PAGE positions of every KV head of this layer:
- * for each head K transposed (hs,KV_PAGE), then V (KV_PAGE,hs). */
+ * for each head K transposed (hs,KV_PAGE), then V (KV_PAGE,hs); quantised ones as
+ * kern/kv_tile.h says. */
 enum { KV_PAGE = 64 };
 typedef struct {
     kv_type type;
@@ -38,7 +53,7 @@ typedef struct {
 } kv_layer;
 static inline size_t kv_page_bytes(kv_type t, int nkv, int hs)
 {
-    return (size_t)nkv * 2 * KV_PAGE * (size_t)hs * kv_type_bytes(t);
+    return (size_t)nkv * 2 * KV_PAGE * kv_row_bytes(t, hs);
 }
 
 /* Rows n0 .. n0+T-1 of the batch are consecutive positions pos .. pos+T-1 of one sequence,

@@ -234,7 +234,7 @@ static void shares(bench_row *w, const bench_result *r, const model *m, const be
         w->share = med * r->flops_per_token / peak[bench_arith(m)];
         return;
     }
-    double kv = (double)(m->h.L * 2) * m->h.nkv * m->h.hs * (double)kv_type_bytes(o->kv) *
+    double kv = (double)(m->h.L * 2) * m->h.nkv * (double)kv_row_bytes(o->kv, m->h.hs) *
                 ((double)w->depth + (double)w->tokens / 2);
     double per_step = (double)r->per_token + kv * (double)w->batch;
     w->share = med / (double)w->batch * per_step / r->roof.read_mapped;

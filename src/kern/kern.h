@@ -68,6 +68,12 @@ typedef struct {
     void (*add)(float *y, const float *x, int64_t n);                     /* y += x */
     void (*swiglu)(float *y, const float *g, const float *u, int64_t n);  /* y = silu(g)*u */
     attn_fn *attn_f32, *attn_f16, *attn_bf16;
+    /* A head's tile of a quantised cache (kv_tile.h), all 64 positions, as attn_f32 wants it: k
+     * (hs,64), v (64,hs); hs a multiple of 32 */
+    void (*kv_q8)(float *k, float *v, const void *head, int hs);
+    void (*kv_q4)(float *k, float *v, const void *head, int hs);
+    /* K values as Q4_0: 16 bytes and a scale, not yet f16, a block */
+    void (*quant_q4)(uint8_t *q, float *d, const float *x, int K);
     /* acc (hs,) of a chunk into the running one: step 3 */
     void (*attn_merge)(float *m, float *l, float *acc, const float *mc, const float *lc,
                        const float *accc, int R, int hs);

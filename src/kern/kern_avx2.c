@@ -6,10 +6,12 @@
 #include "kern/kern_body.h"
 
 void kern_init_avx2_q(kern *k);              /* kern_avx2_q.c: the quantised products */
+void kern_init_avx2_kv(kern *k);             /* kern_avx2_kv.c: the quantised cache */
 void kern_init_avx2(kern *k);
 void kern_init_avx2(kern *k)
 {
     KERN(fill)(k);
     kern_init_avx2_q(k);
+    kern_init_avx2_kv(k);
 }
 #endif

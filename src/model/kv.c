@@ -13,6 +13,8 @@ size_t kv_bytes(kv_type t, int L, int nkv, int hs, int64_t positions)
 int kv_init(kv_cache *c, dev *d, kv_type t, int L, int nkv, int hs, int64_t positions, dr_err *e)
 {
     *c = (kv_cache){ .d = d, .type = t, .L = L, .nkv = nkv, .hs = hs };
+    int rc = kv_type_check(t, hs, e);
+    if (rc) return rc;
     int64_t np = pages_for(positions);
     if (np < 1 || np > INT32_MAX)
         return err_set(e, DR_EINVAL, "a cache of %lld positions", (long long)positions);

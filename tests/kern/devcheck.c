@@ -9,6 +9,8 @@
 #include "base/half.h"
 #include "base/mem.h"
 #include "dev/dev.h"
+#include "format/dequant.h"
+#include "format/quant.h"
 #include "kern/kern.h"
 #include "t.h"
 
@@ -241,9 +243,21 @@ static void play(const world *w, rows *r, int n_threads, const int *step, int n_
     dev_close(d);
 }
 
-static double kv_round(kv_type t, double x)
+/* x (hs,) as the cache gives it back. The quantised types are rounded by format/'s row quantiser
+ * and read by its dequantiser, which follow the reference implementation. */
+static void kv_round(kv_type t, double *x, int hs)
 {
-    return rounded(t == KV_F16 ? DT_F16 : t == KV_BF16 ? DT_BF16 : DT_F32, (float)x);
+    enum { MAX_HS = 128 };
+    float f[MAX_HS];
+    char block[MAX_HS * 2];
+    int type = t == KV_Q8_0 ? DT_Q8_0 : t == KV_Q4_0 ? DT_Q4_0 : t == KV_F16 ? DT_F16
+               : t == KV_BF16 ? DT_BF16 : DT_F32;
+    for (int d = 0; d < hs; d++) f[d] = (float)x[d];
+    if (t == KV_Q8_0 || t == KV_Q4_0) {
+        CHECK(quant_row(type, f, block, hs) == DR_OK);
+        dequant_row(type, block, f, hs);
+    }
+    for (int d = 0; d < hs; d++) x[d] = rounded(type, f[d]);
 }
 
 /* y = x turned, in half order, in double. */
@@ -271,17 +285,22 @@ static void check_row(const world *w, const rows *r, int s, int t, int h)
         turned(k, r->k + (size_t)(r->off[s] + j) * nk + (size_t)(g * hs),
                r->cs + (size_t)j * (size_t)hs, hs, w->adjacent);
         p[j] = 0;
-        for (int d = 0; d < hs; d++) p[j] += q[d] * kv_round(w->type, k[d]);
+        kv_round(w->type, k, hs);
+        for (int d = 0; d < hs; d++) p[j] += q[d] * k[d];
         p[j] /= sqrt(hs);
         if (p[j] > top) top = p[j];
     }
     for (int j = lo; j <= t; j++) sum += p[j] = exp(p[j] - top);
-    for (int j = lo; j <= t; j++)
+    for (int j = lo; j <= t; j++) {
         for (int d = 0; d < hs; d++)
-            out[d] += p[j] / sum * kv_round(w->type, r->v[(size_t)(r->off[s] + j) * nk +
-                                                          (size_t)(g * hs + d)]);
+            k[d] = r->v[(size_t)(r->off[s] + j) * nk + (size_t)(g * hs + d)];
+        kv_round(w->type, k, hs);
+        for (int d = 0; d < hs; d++) out[d] += p[j] / sum * k[d];
+    }
     // a key may round the other way when its turn was computed in f32: one step of the type
-    double tol = w->type == KV_F32 ? 4e-6 : w->type == KV_F16 ? 4e-4 : 3e-3;
+    static const double tols[] = { [KV_F32] = 4e-6, [KV_F16] = 4e-4, [KV_BF16] = 3e-3,
+                                   [KV_Q8_0] = 3e-3, [KV_Q4_0] = 3e-2 };
+    double tol = tols[w->type];
     for (int d = 0; d < hs; d++) CHECK_NEAR(r->y[row * nq + (size_t)(h * hs + d)], out[d], tol);
     mem_free(p);
 }
@@ -327,6 +346,10 @@ static void check_attn(void)
         { 9, 3, 64, 0, KV_F16, false, 2, { 200, 65 } },
         { 8, 1, 80, 33, KV_BF16, true, 2, { 100, 150 } },
         { 3, 3, 128, 7, KV_F32, true, 1, { 67 } },
+        { 9, 3, 64, 0, KV_Q8_0, true, 2, { 200, 65 } },
+        { 4, 1, 96, 40, KV_Q8_0, false, 2, { 90, 131 } },
+        { 6, 2, 128, 0, KV_Q4_0, false, 2, { 129, 70 } },
+        { 2, 2, 32, 9, KV_Q4_0, true, 1, { 77 } },
     };
     for (size_t i = 0; i < sizeof w / sizeof *w; i++) check_world(&w[i]);
 }
@@ -337,6 +360,8 @@ static void check_attn_long(void)
         { 2, 1, 16, 0, KV_F32, false, 2, { 2060, 1030 } },
         { 2, 2, 32, 1500, KV_F16, false, 1, { 3000 } },
         { 4, 2, 16, 900, KV_BF16, true, 2, { 2049, 1025 } },
+        { 4, 2, 32, 0, KV_Q8_0, true, 2, { 2060, 1030 } },
+        { 2, 1, 32, 1100, KV_Q4_0, false, 1, { 2500 } },
     };
     for (size_t i = 0; i < sizeof w / sizeof *w; i++)
         if (i == 0 || !slow) check_world(&w[i]);

@@ -11,10 +11,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include "base/err.h"
 #include "base/half.h"
 #include "base/mem.h"
+#include "format/quant.h"
 #include "kern/fexp.h"
 #include "kern/kern.h"
+#include "kern/kv_tile.h"
 #include "kern/probe.h"
 #include "t.h"
 
@@ -413,6 +416,79 @@ static void check_fexp(void)
     CHECK(fexp(INFINITY) == fexp(FEXP_HI) && isfinite(fexp(FEXP_HI)) && isnan(fexp(NAN)));
 }
 
+/* ---- the quantised cache ---- */
+
+static void check_quant_q4(void)
+{
+    enum { MAX_K = 512 };
+    static uint8_t q[MAX_K / 2 + 2 * PAD], qr[MAX_K / 2];
+    static float d[MAX_K / 32 + 1], dr[MAX_K / 32 + 1];
+    for (int round = 0; round < 3000; round++) {
+        int K = 32 * (1 + round % 16);
+        for (int i = 0; i < K; i++) x[i] = round % 3 == 0 ? wild(40) : t_rand() * 8;
+        if (round % 5 == 0) for (int i = 0; i < K; i++) x[i] = floorf(x[i]);    // ties, signs
+        if (round % 11 == 0) for (int i = 0; i < 32; i++) x[i] = 0;
+        if (round % 13 == 0) for (int i = 0; i < K; i++) x[i] *= 0x1p-140f;
+        memset(q, 7, sizeof q);
+        d[K / 32] = 7;
+        ref.quant_q4(qr, dr, x, K);
+        new.quant_q4(q + PAD, d, x, K);
+        CHECK(!memcmp(q + PAD, qr, (size_t)K / 2) && same_n(d, dr, (size_t)K / 32));
+        for (int i = 0; i < PAD; i++) CHECK(q[i] == 7 && q[PAD + K / 2 + i] == 7);
+        CHECK(d[K / 32] == 7);
+    }
+    for (int i = 0; i < 4096; i++) x[i] = t_rand();
+    BENCH("quant_q4", "128", 128 * 4.5, "GB/s", new.quant_q4(q, d, x, 128));
+}
+
+/* The textbook version rounds as the weights' quantiser does, which has the reference
+ * implementation's bits (tests/unit/test_dequant.c). */
+static void check_quant_q4_format(void)
+{
+    for (int round = 0; round < 2000; round++) {
+        uint8_t q[64];
+        float d[4];
+        block_q4_0 want[4];
+        for (int i = 0; i < 128; i++) x[i] = round % 3 ? t_rand() * 5 : floorf(t_rand() * 4);
+        if (round % 9 == 0) for (int i = 32; i < 64; i++) x[i] = 0;
+        ref.quant_q4(q, d, x, 128);
+        CHECK(quant_row(DT_Q4_0, x, want, 128) == DR_OK);
+        for (int b = 0; b < 4; b++)
+            CHECK(f32_to_f16(d[b]) == want[b].d && !memcmp(q + 16 * b, want[b].qs, 16));
+    }
+}
+
+static void tile_of(int bits, void (*fn)(float *, float *, const void *, int),
+                    void (*want)(float *, float *, const void *, int))
+{
+    static const int dims[] = { 32, 64, 96, 128, 160, 512 };
+    size_t most = 2 * (size_t)T64 * 512;
+    float *a = get((most + 2 * PAD) * 4), *b = get(most * 4);
+    for (int z = 0; z < 6; z++) {
+        int hs = dims[z];
+        size_t n = (size_t)T64 * (size_t)hs, bytes = 2 * kv_tile_bytes(bits, hs);
+        uint8_t *head = get(bytes);
+        for (int round = 0; round < 20; round++) {
+            for (size_t i = 0; i < bytes; i++) head[i] = (uint8_t)(int)(t_rand() * 1000);
+            if (round == 0) memset(head, 0xff, bytes);          // as pages come back used
+            for (size_t i = 0; i < 2 * n + 2 * PAD; i++) a[i] = 7;
+            want(b, b + n, head, hs);
+            fn(a + PAD, a + PAD + n, head, hs);
+            t_ok(same_n(a + PAD, b, 2 * n), __FILE__, __LINE__, "hs %d: other bits", hs);
+            for (int i = 0; i < PAD; i++) CHECK(a[i] == 7 && a[PAD + 2 * n + (size_t)i] == 7);
+        }
+        char shape[32];
+        snprintf(shape, sizeof shape, "hs %d", hs);
+        if (hs == 64 || hs == 128)
+            BENCH("kv tile", shape, 2.0 * (double)n, "Gval/s", fn(a, a + n, head, hs));
+        mem_free(head);
+    }
+    mem_free(a), mem_free(b);
+}
+
+static void check_kv_q8(void) { tile_of(8, new.kv_q8, ref.kv_q8); }
+static void check_kv_q4(void) { tile_of(4, new.kv_q4, ref.kv_q4); }
+
 static const struct { const char *name; size_t slot; void (*fn)(void); } checks[] = {
     { "mul_f32",    offsetof(kern, mul[DT_F32]),  check_mul_f32 },
     { "mul_f16",    offsetof(kern, mul[DT_F16]),  check_mul_f16 },
@@ -428,6 +504,9 @@ static const struct { const char *name; size_t slot; void (*fn)(void); } checks[
     { "attn_bf16",  offsetof(kern, attn_bf16),    check_attn_bf16 },
     { "attn_merge", offsetof(kern, attn_merge),   check_attn_merge },
     { "argmax",     offsetof(kern, argmax),       check_argmax },
+    { "quant_q4",   offsetof(kern, quant_q4),     check_quant_q4 },
+    { "kv_q8",      offsetof(kern, kv_q8),        check_kv_q8 },
+    { "kv_q4",      offsetof(kern, kv_q4),        check_kv_q4 },
 };
 enum { N_CHECKS = sizeof checks / sizeof *checks };
 /* the float products and all other slots are here (pack_bf16 with mul_bf16); quant_q8,
@@ -443,6 +522,7 @@ int main(int argc, char **argv)
     kern_select(&ref, "ref");
     new = ref;
     t_run("fexp", check_fexp);
+    t_run("quant_q4_format", check_quant_q4_format);
     for (int l = 1; l < n_kern_levels; l++) {
         level = kern_levels[l].name;
         if ((kern_levels[l].need & cpu) != kern_levels[l].need) {

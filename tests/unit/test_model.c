@@ -27,19 +27,21 @@ static int32_t tok[N];
 
 typedef struct { void *bytes; size_t n; } image;
 
-static image make(const char *type)
+static image make_shape(const char *dims, const char *type)
 {
     dr_err e = {0};
     image im = {0};
     synth_opt o = { .seed = 7 };
     pool *p = pool_new(1, &e);
     assert_non_null(p);
-    assert_int_equal(synth_shape_read(&o.shape, shape, &e), DR_OK);
+    assert_int_equal(synth_shape_read(&o.shape, dims, &e), DR_OK);
     assert_int_equal(synth_types_read(&o.types, type, &e), DR_OK);
     assert_int_equal(synth_memory(&o, &im.bytes, &im.n, p, &e), DR_OK);
     pool_free(p);
     return im;
 }
+
+static image make(const char *type) { return make_shape(shape, type); }
 
 static model *open_image(image im, const char *level, int threads)
 {
@@ -82,13 +84,13 @@ static void same(const float *a, const float *b, size_t n, const char *what, con
 }
 
 /* The batch of eight: sequence j holds tok rotated by j, and is fed one token a step. */
-static void check_batch(const model *m, const char *type, const char *level)
+static void check_batch(const model *m, kv_type kt, const char *type, const char *level)
 {
     enum { B = 8, T = 70 };
     dr_err e = {0};
     float *alone = calloc((size_t)B * V, sizeof *alone), *got = calloc((size_t)B * V, sizeof *got);
     for (int j = 0; j < B; j++) {
-        session_opt o = { .n_ctx = T, .n_rows = 33 };
+        session_opt o = { .n_ctx = T, .n_rows = 33, .kv_set = true, .kv = kt };
         session *s = session_new(m, &o, &e);
         int32_t t[T];
         for (int i = 0; i < T; i++) t[i] = tok[(i + j) % N];
@@ -100,7 +102,7 @@ static void check_batch(const model *m, const char *type, const char *level)
     kv_cache kv;
     kv_seq seq[B];
     assert_int_equal(workspace_init(&ws, m, B, B, T, &e), DR_OK);
-    assert_int_equal(kv_init(&kv, m->d, KV_F16, 2, 2, 64, B * 2 * KV_PAGE, &e), DR_OK);
+    assert_int_equal(kv_init(&kv, m->d, kt, 2, 2, 64, B * 2 * KV_PAGE, &e), DR_OK);
     for (int j = 0; j < B; j++) assert_int_equal(kv_seq_init(&seq[j], T, &e), DR_OK);
     for (int i = 0; i < T; i++) {
         seq_run run[B];
@@ -139,7 +141,7 @@ static void check_type(const char *type, const char *level, const float *across)
         same(want, y, (size_t)N * V, "chunks", type, level);
         free(y);
     }
-    check_batch(m, type, level);
+    check_batch(m, KV_F16, type, level);
     model_close(m);
     for (size_t t = 0; t < sizeof threads / sizeof *threads; t++) {
         m = open_image(im, level, threads[t]);
@@ -174,6 +176,77 @@ static void bits_do_not_depend_on_how(void **state)
     }
 }
 
+/* Every type of cache: chunks, threads, batch, prefix reuse, levels; and that each is its own. */
+static void every_cache_type(void **state)
+{
+    (void)state;
+    dr_err e = {0};
+    image im = make("F32");
+    float *first[KV_N_TYPES] = { 0 };
+    unsigned cpu = cpu_detect();
+    for (int l = 0; l < n_kern_levels; l++) {
+        const char *level = kern_levels[l].name;
+        if ((kern_levels[l].need & cpu) != kern_levels[l].need) continue;
+        for (int t = 0; t < KV_N_TYPES; t++) {
+            const char *name = kv_types[t].name;
+            model *m = open_image(im, level, 1), *m3 = open_image(im, level, 3);
+            float *want = logits_of(m, N, (kv_type)t);
+            static const int chunks[] = { 1, 13, 64 };
+            for (int c = 0; c < 3; c++) {
+                float *y = logits_of(c ? m3 : m, chunks[c], (kv_type)t);
+                same(want, y, (size_t)N * V, "chunks and threads", name, level);
+                free(y);
+            }
+            check_batch(m3, (kv_type)t, name, level);
+            session_opt o = { .n_ctx = 128, .kv_set = true, .kv = (kv_type)t };
+            session *s = session_new(m3, &o, &e);
+            int32_t other[N];
+            memcpy(other, tok, sizeof other);
+            other[70] = (other[70] + 1) % V;
+            int reused = 0;
+            assert_int_equal(session_sync(s, other, N, NULL, NULL, &e), DR_OK);
+            assert_int_equal(session_sync(s, tok, N, &reused, NULL, &e), DR_OK);
+            assert_int_equal(reused, 70);
+            same(want + (N - 1) * V, session_logits(s), V, "prefix reuse", name, level);
+            session_free(s);
+            model_close(m);
+            model_close(m3);
+            if (first[t]) same(first[t], want, (size_t)N * V, "levels", name, level);
+            for (int u = 0; u < t; u++)
+                assert_int_not_equal(memcmp(first[u], want, (size_t)N * V * sizeof *want), 0);
+            if (first[t]) free(want);
+            else first[t] = want;
+        }
+    }
+    double err[KV_N_TYPES] = { 0 };              // finer types are nearer to F32
+    for (int t = 0; t < KV_N_TYPES; t++)
+        for (size_t i = 0; i < (size_t)N * V; i++)
+            err[t] += pow((double)first[t][i] - (double)first[KV_F32][i], 2);
+    assert_true(err[KV_F16] < err[KV_BF16] && err[KV_F16] < err[KV_Q8_0]);
+    assert_true(err[KV_Q8_0] * 20 < err[KV_Q4_0] && err[KV_Q4_0] > 0);
+    for (int t = 0; t < KV_N_TYPES; t++) free(first[t]);
+    mem_pages_free(im.bytes, im.n);
+}
+
+/* Blocks of 32 along the head: other heads are refused, with both numbers. */
+static void cache_of_odd_heads(void **state)
+{
+    (void)state;
+    dr_err e = {0};
+    image im = make_shape("dim=96,layers=1,heads=2,kv_heads=1,head_dim=48,ffn=64,vocab=300,ctx=64",
+                          "F32");
+    model *m = open_image(im, NULL, 1);
+    for (int t = KV_Q8_0; t <= KV_Q4_0; t++) {
+        e = (dr_err){0};
+        assert_null(session_new(m, &(session_opt){ .kv_set = true, .kv = (kv_type)t }, &e));
+        assert_int_equal(e.code, DR_EUNSUPPORTED);
+        assert_non_null(strstr(e.msg, "32"));
+        assert_non_null(strstr(e.msg, "48"));
+    }
+    model_close(m);
+    mem_pages_free(im.bytes, im.n);
+}
+
 static void prefix_and_truncation(void **state)
 {
     (void)state;
@@ -204,9 +277,8 @@ static void prefix_and_truncation(void **state)
     mem_pages_free(im.bytes, im.n);
 }
 
-static void saved_state(void **state)
+static void save_and_load(kv_type kt, kv_type other)
 {
-    (void)state;
     dr_err e = {0};
     char path[] = "/tmp/drover-state-XXXXXX";
     int fd = mkstemp(path);
@@ -214,12 +286,15 @@ static void saved_state(void **state)
     close(fd);
     image im = make("Q8_0");
     model *m = open_image(im, NULL, 2);
-    session_opt o = { .n_ctx = 128 };
-    session *a = session_new(m, &o, &e), *b = session_new(m, &o, &e);
+    session_opt o = { .n_ctx = 128, .kv_set = true, .kv = kt }, p = o;
+    p.kv = other;
+    session *a = session_new(m, &o, &e), *b = session_new(m, &o, &e), *alien = session_new(m, &p, &e);
     assert_int_equal(session_append(a, tok, 70, NULL, &e), DR_OK);
     assert_int_equal(session_save(a, path, &e), DR_OK);
     assert_int_equal(session_append(a, tok + 70, 5, NULL, &e), DR_OK);
     assert_int_equal(session_load(b, path, &e), DR_OK);
+    assert_int_equal(session_load(alien, path, &e), DR_EINVAL);      // another type of cache
+    session_free(alien);
     assert_int_equal(session_len(b), 70);
     assert_int_equal(session_append(b, tok + 70, 5, NULL, &e), DR_OK);
     same(session_logits(a), session_logits(b), V, "state", "Q8_0", "best");
@@ -248,13 +323,20 @@ static void saved_state(void **state)
     mem_pages_free(im.bytes, im.n);
 }
 
-static void decoding_allocates_nothing(void **state)
+static void saved_state(void **state)
 {
     (void)state;
+    save_and_load(KV_F16, KV_BF16);
+    save_and_load(KV_Q8_0, KV_Q4_0);
+    save_and_load(KV_Q4_0, KV_F16);
+}
+
+static void decode_steps(kv_type kt)
+{
     dr_err e = {0};
     image im = make("Q4_K_M");
     model *m = open_image(im, NULL, 2);
-    session_opt o = { .n_ctx = 128 };
+    session_opt o = { .n_ctx = 128, .kv_set = true, .kv = kt };
     session *s = session_new(m, &o, &e);
     assert_int_equal(session_append(s, tok, 20, NULL, &e), DR_OK);
     long before = mem_count();
@@ -263,6 +345,12 @@ static void decoding_allocates_nothing(void **state)
     session_free(s);
     model_close(m);
     mem_pages_free(im.bytes, im.n);
+}
+
+static void decoding_allocates_nothing(void **state)
+{
+    (void)state;
+    for (int t = 0; t < KV_N_TYPES; t++) decode_steps((kv_type)t);
 }
 
 static void bad_requests(void **state)
@@ -314,7 +402,8 @@ int main(void)
 {
     for (int i = 0; i < N; i++) tok[i] = (i * 37 + i * i * 11 + 5) % V;
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(bits_do_not_depend_on_how), cmocka_unit_test(prefix_and_truncation),
+        cmocka_unit_test(bits_do_not_depend_on_how), cmocka_unit_test(every_cache_type),
+        cmocka_unit_test(cache_of_odd_heads), cmocka_unit_test(prefix_and_truncation),
         cmocka_unit_test(saved_state), cmocka_unit_test(decoding_allocates_nothing),
         cmocka_unit_test(bad_requests), cmocka_unit_test(no_memory_anywhere),
     };
