@@ -13,6 +13,7 @@ const command *const cmd_table[] = {
     &cmd_list,
     &cmd_rm,
     &cmd_info,
+    &cmd_convert,
     &cmd_bench,
     &cmd_logits,
     &cmd_perplexity,

@@ -62,6 +62,7 @@ json_t *cmd_json_text(const char *p, size_t n);
 int cmd_done(const command *c);
 
 extern const command cmd_bench;
+extern const command cmd_convert;
 extern const command cmd_get;
 extern const command cmd_help;
 extern const command cmd_info;

@@ -21,6 +21,7 @@ int main(int argc, char **argv)
     static char help[] = "help";
     static char *help_argv[] = { help, NULL };
     signal(SIGPIPE, SIG_IGN);            /* a closed pipe is a failed write, and is said */
+    signal(SIGXFSZ, SIG_IGN);            /* so is a file that grows past the shell's limit */
     if (argc < 2) {
         cmd_help.run(&cmd_help, 1, help_argv);
         return 2;

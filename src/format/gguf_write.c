@@ -66,6 +66,16 @@ static void put_array(gguf_writer *w, const char *key, gguf_type elem, uint64_t 
     put_u64(&w->kv, n);
 }
 
+void gguf_put_u16(gguf_writer *w, const char *key, uint16_t v)
+{
+    put_scalar(w, key, GGUF_U16, &v, sizeof v);
+}
+
+void gguf_put_i32(gguf_writer *w, const char *key, int32_t v)
+{
+    put_scalar(w, key, GGUF_I32, &v, sizeof v);
+}
+
 void gguf_put_u32(gguf_writer *w, const char *key, uint32_t v)
 {
     put_scalar(w, key, GGUF_U32, &v, sizeof v);
@@ -109,6 +119,12 @@ void gguf_put_f32s(gguf_writer *w, const char *key, const float *v, uint64_t n)
 {
     put_array(w, key, GGUF_F32, n);
     buf_put(&w->kv, v, n * sizeof *v);
+}
+
+void gguf_put_u8s(gguf_writer *w, const char *key, const uint8_t *v, uint64_t n)
+{
+    put_array(w, key, GGUF_U8, n);
+    buf_put(&w->kv, v, n);
 }
 
 void gguf_put_kv(gguf_writer *w, const gguf_kv *kv)

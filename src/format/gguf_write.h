@@ -19,6 +19,8 @@ typedef struct gguf_writer gguf_writer;
 gguf_writer *gguf_write_new(dr_err *e);
 void gguf_write_free(gguf_writer *w);            /* drops what was not ended; NULL is fine */
 
+void gguf_put_u16(gguf_writer *w, const char *key, uint16_t v);
+void gguf_put_i32(gguf_writer *w, const char *key, int32_t v);
 void gguf_put_u32(gguf_writer *w, const char *key, uint32_t v);
 void gguf_put_u64(gguf_writer *w, const char *key, uint64_t v);
 void gguf_put_f32(gguf_writer *w, const char *key, float v);
@@ -27,6 +29,7 @@ void gguf_put_str(gguf_writer *w, const char *key, span v);
 void gguf_put_strs(gguf_writer *w, const char *key, const span *v, uint64_t n);
 void gguf_put_i32s(gguf_writer *w, const char *key, const int32_t *v, uint64_t n);
 void gguf_put_f32s(gguf_writer *w, const char *key, const float *v, uint64_t n);
+void gguf_put_u8s(gguf_writer *w, const char *key, const uint8_t *v, uint64_t n);
 void gguf_put_kv(gguf_writer *w, const gguf_kv *kv);   /* a copy of another file's entry */
 
 /* dim: GGUF's order, fastest axis first. DR_EINVAL when the type or shape is not possible. */

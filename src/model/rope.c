@@ -29,6 +29,26 @@ void rope_inv_freq(float *inv, const rope_spec *r, int hs)
     }
 }
 
+/* cf. llama.cpp conversion/llama.py, generate_extra_tensors: torch f32 scalars against Python
+ * doubles, so that each operation rounds to f32. */
+static float divisor(float freq, const rope_spec *r)
+{
+    float wave = (float)TWO_PI / freq;
+    if ((double)wave < r->orig_ctx / r->high) return 1;
+    if ((double)wave > r->orig_ctx / r->low) return (float)r->factor;
+    float s = ((float)r->orig_ctx / wave - (float)r->low) / (float)(r->high - r->low);
+    return 1 / ((1 - s) / (float)r->factor + s);
+}
+
+void rope_divisors(float *div, const rope_spec *r, int hs)
+{
+    for (int i = 0; i < hs / 2; i++) {
+        float ex = (float)(2 * i) / (float)hs, freq = 1 / (float)pow(r->theta, ex);
+        div[i] = r->kind == ROPE_LLAMA3 ? divisor(freq, r) :
+                 r->kind == ROPE_FACTORS ? r->divisor[i] : 1;
+    }
+}
+
 void rope_rows(float *cs, const float *inv, int hs, int p0, int n)
 {
     for (int p = p0; p < p0 + n; p++)

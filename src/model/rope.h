@@ -9,6 +9,10 @@
 
 /* inv (hs/2,): radians per position, f32 */
 void rope_inv_freq(float *inv, const rope_spec *r, int hs);
+/* div (hs/2,): what GGUF's rope_freqs.weight holds: by how much each frequency of the plain table
+ * is divided. ROPE_LLAMA3 (f32 as llama.cpp's converter works it out, bit for bit) and
+ * ROPE_FACTORS; 1 for the others. */
+void rope_divisors(float *div, const rope_spec *r, int hs);
 /* cs (n,hs/2,2): cos and sin of positions [p0, p0+n) */
 void rope_rows(float *cs, const float *inv, int hs, int p0, int n);
 #endif

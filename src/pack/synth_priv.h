@@ -20,8 +20,6 @@ int synth_ftype(synth_types t);      /* llama.cpp's number for general.file_type
 /* Put the tokenizer of `path` into the metadata; path NULL says that there is none. The model
  * has V rows of embeddings: missing tokens are filled up with [PADn], too many are refused. */
 int synth_put_tokenizer(gguf_writer *w, const char *path, int64_t V, dr_err *e);
-/* The same from the bytes of a tokenizer.model (tiktoken, SentencePiece) or tokenizer.json. */
-int synth_put_tokenizer_file(gguf_writer *w, span file, int64_t V, dr_err *e);
 /* Copy the tokenizer beside a safetensors model. */
 int synth_copy_tokenizer(const char *folder, const char *path, dr_err *e);
 #endif

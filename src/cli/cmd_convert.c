@@ -1,0 +1,90 @@
+/* cmd_convert.c - drover convert: a model from any container into any other. */
+#include <stdlib.h>
+#include <string.h>
+#include "cli/cache.h"
+#include "cli/cmd.h"
+#include "cli/progress.h"
+#include "pack/convert.h"
+
+typedef struct {
+    const char *type;
+    int to, shards, threads;
+    size_t shard_size;
+    bool force, quiet;
+} args;
+
+static const opt opts[] = {
+    { 0, "type", OPT_STR, offsetof(args, type), "TYPE",
+      "f32, f16 or bf16 (default: what the model has)" },
+    { 0, "to", OPT_CHOICE, offsetof(args, to), "auto|gguf|safetensors",
+      "container (default: by OUT's name, see below)" },
+    { 0, "max-shard-size", OPT_SIZE, offsetof(args, shard_size), "BYTES",
+      "GGUF and safetensors: at most so many bytes of tensors in a file, 5G" },
+    { 0, "shards", OPT_INT, offsetof(args, shards), "N",
+      "N files", 1, 99999 },
+    { 'f', "force", OPT_FLAG, offsetof(args, force), NULL, "replace OUT" },
+    { 't', "threads", OPT_INT, offsetof(args, threads), "N", "threads (default: one per core)",
+      0, 1024 },
+    { 'q', "quiet", OPT_FLAG, offsetof(args, quiet), NULL, "no progress, no notes on stderr" },
+    OPT_END
+};
+
+typedef struct { const command *c; progress bar; bool quiet; } teller;
+
+static void show(void *arg, uint64_t done, uint64_t total)
+{
+    teller *t = arg;
+    if (t->quiet) return;
+    t->bar.total = (int64_t)total;
+    progress_set(&t->bar, (int64_t)done);
+}
+
+static void note(void *arg, const char *sentence)
+{
+    teller *t = arg;
+    if (t->quiet) return;
+    progress_end(&t->bar);
+    fprintf(stderr, "drover %s: %s\n", t->c->name, sentence);
+}
+
+static int run(const command *c, int argc, char **argv)
+{
+    args a = {0};
+    argc = cmd_parse(c, &a, argc, argv);
+    (void)argc;
+    dr_err e = {0};
+    teller t = { .c = c, .quiet = a.quiet };
+    static const container kinds[] = { 0, CONTAINER_GGUF, CONTAINER_SAFETENSORS };
+    convert_opt o = { .out = argv[1], .to = a.to ? kinds[a.to] : pack_container_of(argv[1]),
+                      .n_files = a.shards, .file_bytes = a.shard_size, .force = a.force,
+                      .progress = show, .note = note, .arg = &t };
+    if (a.shards && a.shard_size)
+        return cmd_misuse(c, "--shards and --max-shard-size exclude each other");
+    if (convert_type(a.type, &o.type, &e) != DR_OK) return cmd_misuse(c, "%s", e.msg);
+    buf path = { .cap_max = CACHE_PATH_MAX };
+    int rc = model_resolve(argv[0], &path, &e);
+    o.in = buf_str(&path);
+    pool *p = rc == DR_OK ? pool_new(a.threads, &e) : NULL;
+    progress_begin(&t.bar, "converting", 0);
+    if (rc == DR_OK) rc = p ? convert(&o, p, &e) : e.code;
+    progress_end(&t.bar);
+    pool_free(p);
+    buf_free(&path);
+    return rc == DR_OK ? 0 : cmd_fail(c, &e);
+}
+
+const command cmd_convert = {
+    .name = "convert", .group = GROUP_FILES, .synopsis = "[options] IN OUT",
+    .summary = "turn a model from one container into another",
+    .details =
+        "IN is a GGUF file (the first part of a split one names the rest), a folder of safetensors,\n"
+        "or a short name that is downloaded. OUT's name says the container: NAME.gguf is GGUF, any\n"
+        "other name a folder of safetensors.\n"
+        "\n"
+        "Without --type each tensor keeps its type; what the target cannot hold (quantised types in\n"
+        "safetensors) becomes bf16, and this is said.\n"
+        "\n"
+        "The output grows in the folder OUT.part and gets its name when it is complete. The same\n"
+        "command after an interruption goes on where it was; what is there is checked.",
+    .min_args = 2, .max_args = 2, .opts = opts, .run = run,
+};

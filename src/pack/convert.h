@@ -1,0 +1,23 @@
+/* convert.h - a model from any container into any other: pipeline.h with a type asked for. */
+#ifndef PACK_CONVERT_H
+#define PACK_CONVERT_H
+#include "pack/pipeline.h"
+
+typedef struct {
+    const char *in, *out;
+    container to;
+    int type;                        /* DT_F32, DT_F16, DT_BF16, DT_F8_E4M3; CONVERT_KEEP */
+    int n_files;                     /* see pack_job */
+    uint64_t file_bytes;
+    bool force;
+    void (*progress)(void *arg, uint64_t done, uint64_t total);
+    void (*note)(void *arg, const char *sentence);
+    void *arg;
+} convert_opt;
+
+enum { CONVERT_KEEP = -1 };
+
+/* "bf16" (any case) to its number; NULL is CONVERT_KEEP. */
+int convert_type(const char *name, int *type, dr_err *e);
+int convert(const convert_opt *o, pool *p, dr_err *e);
+#endif
