@@ -51,7 +51,8 @@ typedef struct {            /* zero means the default, so {0} is always valid */
     const char *cpu_level;  /* cap the CPU kernels: "ref", "avx2", "avx512", "amx"; NULL: best */
 } dr_model_opt;
 
-/* path: a GGUF file, a .safetensors file or a folder of them. opt may be NULL. NULL on failure. */
+/* path: a GGUF file, a .safetensors file or a folder of them, or a folder of Meta's
+ * consolidated.*.pth. opt may be NULL. NULL on failure. */
 DR_API dr_model *dr_model_open(const char *path, const dr_model_opt *opt, dr_err *e);
 DR_API void dr_model_close(dr_model *m);                     /* NULL is fine */
 /* Lines that the user should see ("" : none), such as a rope table that had to be made. */

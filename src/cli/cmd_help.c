@@ -25,8 +25,8 @@ static void list(FILE *f, bool all)
             fprintf(f, "  %-12s %s\n", c->name, c->summary);
         }
     }
-    fprintf(f, "\nA MODEL is a GGUF file, a folder of safetensors, or a name that `drover get` "
-               "knows.\n`drover help COMMAND` says more%s.\n",
+    fprintf(f, "\nA MODEL is a GGUF file, a folder of safetensors or of Meta's .pth, or a name that\n"
+               "`drover get` knows. `drover help COMMAND` says more%s.\n",
             all ? "" : "; `drover help --all` lists every command");
 }
 

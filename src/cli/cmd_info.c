@@ -76,7 +76,7 @@ static void budget(about *x)
     if (o.n_rows < o.n_seqs) o.n_rows = o.n_seqs;
     plan_make(&x->p, x->m, &o);
     x->program = os_private_bytes();
-    x->total = x->program + x->p.kv + x->p.workspace + x->p.scratch;
+    x->total = x->program + x->p.kv + x->p.workspace + x->p.scratch + x->p.gathered;
     x->free = os_free_memory();
     x->n_ctx = o.n_ctx;
     x->max_ctx = plan_max_ctx(x->m, o, x->free);
@@ -92,10 +92,17 @@ static int look(about *x, const char *path, dr_err *e)
     x->tok = g ? tok_from_gguf(g, &x->tok_why) : model_arg_tokenizer_at(path, &x->tok_why);
     if (x->tok) chat_detect(x->tok, &x->kind, &x->chat_why);
     tensors *again = tensors_open(path, &x->why);      /* the model takes its own */
-    if (again) x->m = model_from_tensors(again, &d, &x->why);
+    if (again) x->m = model_describe(again, &d, &x->why);
     int rc = x->m ? kv_type_check(kv_choice(x->a->kv), x->m->h.hs, e) : DR_OK;
     if (x->m && !rc) budget(x);
     return rc;
+}
+
+static const char *container_name(const tensors *ts)
+{
+    static const char *const name[] = { [CONTAINER_GGUF] = "GGUF",
+        [CONTAINER_SAFETENSORS] = "safetensors", [CONTAINER_META] = "Meta .pth" };
+    return name[tensors_container(ts)];
 }
 
 /* The value of a metadata key as text, or "". */
@@ -130,6 +137,9 @@ static void print_memory(const about *x)
     printf("  private        %s (%zu bytes)\n", size_text(s, (double)x->total), x->total);
     printf("    keys, values %s (%s)\n", size_text(s, (double)x->p.kv), kv_types[kv_choice(x->a->kv)].name);
     printf("    workspace    %s\n", size_text(s, (double)x->p.workspace + (double)x->p.scratch));
+    if (x->p.gathered)
+        printf("    weights      %s (put together from the shards)\n",
+               size_text(s, (double)x->p.gathered));
     printf("    the rest     %s (program, tokenizer, tables)\n", size_text(s, (double)x->program));
     printf("  read a token   %s of weights\n", size_text(s, (double)x->p.per_token));
     if (!x->free) return;
@@ -155,9 +165,11 @@ static void print(const about *x)
     const gguf *g = tensors_gguf(x->ts);
     char s[256], size[SIZE_TEXT];
     meta_text(g, "general.name", s, sizeof s);
-    printf("file             %s (%s, %s)\n", tensors_path(x->ts), g ? "GGUF" : "safetensors",
+    printf("file             %s (%s, %s)\n", tensors_path(x->ts), container_name(x->ts),
            size_text(size, (double)tensors_mapped_bytes(x->ts)));
     if (*s) printf("name             %s\n", s);
+    int copies, shards = tensors_meta_shards(x->ts, &copies);
+    if (shards > 1) printf("shards           %d, model-parallel\n", shards);
     if (x->m) {
         const hparams *h = &x->m->h;
         printf("architecture     %s%s\n", h->family, h->tied ? ", head tied to the embedding" : "");
@@ -192,11 +204,12 @@ static json_t *shape_json(const hparams *h)
 static json_t *memory_json(const about *x)
 {
     const plan *p = &x->p;
-    return json_pack("{s:i, s:i, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:i}",
+    return json_pack("{s:i, s:i, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:i}",
         "ctx", x->n_ctx, "batch", x->a->batch, "kv_type", kv_types[kv_choice(x->a->kv)].name,
         "mapped", (json_int_t)p->mapped, "weights", (json_int_t)p->weights,
         "per_token", (json_int_t)p->per_token, "kv", (json_int_t)p->kv,
         "workspace", (json_int_t)p->workspace, "scratch", (json_int_t)p->scratch,
+        "gathered", (json_int_t)p->gathered,
         "program", (json_int_t)x->program, "private", (json_int_t)x->total,
         "free", (json_int_t)x->free, "fits", !x->free || x->total <= x->free,
         "max_ctx", x->max_ctx);
@@ -216,6 +229,9 @@ static json_t *tensors_json(const about *x)
     return list;
 }
 
+static const char *const container_key[] = { [CONTAINER_GGUF] = "gguf",
+    [CONTAINER_SAFETENSORS] = "safetensors", [CONTAINER_META] = "meta" };
+
 static json_t *to_json(const about *x)
 {
     const gguf *g = tensors_gguf(x->ts);
@@ -226,7 +242,7 @@ static json_t *to_json(const about *x)
             json_pack("{s:I, s:I, s:I}", "tensors", (json_int_t)x->type[i].n, "weights",
                       (json_int_t)x->type[i].weights, "bytes", (json_int_t)x->type[i].bytes));
     o = json_pack("{s:s, s:s, s:I, s:I, s:I, s:o}", "path", tensors_path(x->ts), "container",
-                  g ? "gguf" : "safetensors", "bytes", (json_int_t)tensors_mapped_bytes(x->ts),
+                  container_key[tensors_container(x->ts)], "bytes", (json_int_t)tensors_mapped_bytes(x->ts),
                   "tensors", (json_int_t)tensors_count(x->ts), "parameters",
                   (json_int_t)x->n_weights, "types", types);
     meta_text(g, "general.name", s, sizeof s);
@@ -289,8 +305,9 @@ static void print_meta(const tensors *ts)
         printf("%-40.*s ", SPAN_ARG(g->kv[i].key));
         print_value(g, &g->kv[i]);
     }
-    if (!g && tensors_config(ts)) {
-        json_dumpf(tensors_config(ts), stdout, JSON_INDENT(2));
+    const json_t *c = tensors_meta_params(ts) ? tensors_meta_params(ts) : tensors_config(ts);
+    if (!g && c) {
+        json_dumpf(c, stdout, JSON_INDENT(2));
         printf("\n");
     }
 }

@@ -32,6 +32,16 @@ const char *st_type_name(int type)
     return NULL;
 }
 
+bool st_type_find(const char *name, int *type, int *bits)
+{
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++)
+        if (!strcmp(types[i].name, name)) {
+            *type = types[i].type, *bits = types[i].bits;
+            return true;
+        }
+    return false;
+}
+
 bool st_looks_like(const void *bytes, size_t n)
 {
     rd r = { bytes, (const uint8_t *)bytes + n, false };
@@ -57,17 +67,15 @@ static int parse_entry(st_tensor *t, const json_t *j, const uint8_t *data, uint6
         !whole(json_array_get(at, 0), &begin) || !whole(json_array_get(at, 1), &end))
         return err_set(e, DR_EFORMAT, "tensor " SPAN_FMT ": dtype, shape and data_offsets are "
                        "wanted", SPAN_ARG(t->name));
-    size_t k = 0;
-    while (k < sizeof types / sizeof *types && strcmp(types[k].name, type)) k++;
-    if (k == sizeof types / sizeof *types)
+    int one;
+    if (!st_type_find(type, &t->type, &one))
         return err_set(e, DR_EUNSUPPORTED, "tensor " SPAN_FMT " has dtype %.32s, which is not "
                        "known", SPAN_ARG(t->name), type);
-    t->type = types[k].type;
     if (json_array_size(shape) > ST_MAX_DIMS)
         return err_set(e, DR_EFORMAT, "tensor " SPAN_FMT " has %zu dimensions, up to %d are "
                        "possible", SPAN_ARG(t->name), json_array_size(shape), ST_MAX_DIMS);
     t->n_dims = (int)json_array_size(shape);
-    int64_t bits = types[k].bits;
+    int64_t bits = one;
     for (int i = 0; i < t->n_dims; i++)
         if (!whole(json_array_get(shape, (size_t)i), &t->dim[i]) ||
             __builtin_mul_overflow(bits, t->dim[i], &bits))

@@ -35,4 +35,6 @@ int st_parse(safetensors *s, const void *bytes, size_t n, dr_err *e);
 void st_free(safetensors *s);                       /* a zeroed one is fine */
 /* "F8_E5M2" and its kin; NULL: not one of ours. */
 const char *st_type_name(int type);
+/* The number and bits of an element of "BF16" and its kin; false: not one of ours. */
+bool st_type_find(const char *name, int *type, int *bits);
 #endif

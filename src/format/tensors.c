@@ -11,10 +11,11 @@
 #include "base/os.h"
 #include "format/gguf_type.h"
 #include "format/json.h"
+#include "format/meta.h"
 #include "format/names.h"
 #include "format/safetensors.h"
 
-enum { CONFIG_MAX = 1 << 20, INDEX_MAX = 64 << 20, SPLIT_MAX = 99999 };
+enum { CONFIG_MAX = 1 << 20, INDEX_MAX = 64 << 20, SPLIT_MAX = 99999, SHARDS_MAX = 999 };
 
 typedef struct {
     char *name;                      /* without the folder */
@@ -23,6 +24,7 @@ typedef struct {
     size_t n;
     gguf g;
     safetensors st;
+    pth pt;
     int64_t first;                   /* its tensors are [first, first of the next file) */
 } part;
 
@@ -37,7 +39,9 @@ struct tensors {
     void *mem;                       /* the table and its index */
     void *copy;                      /* tensors that were not aligned in their file */
     size_t n_copy;
-    json_t *config, *generation;
+    meta joined;                     /* Meta: the shards' tensors put together */
+    void *gathered;                  /* what tensors_gather took: joined.gather bytes */
+    json_t *config, *generation, *params;
 };
 
 static int code_of(const dr_err *e, int otherwise)
@@ -91,12 +95,12 @@ static part *add_part(tensors *ts, const char *name, dr_err *e)
 static int refuse_bytes(const uint8_t *p, size_t n, dr_err *e)
 {
     if (n == 0) return err_set(e, DR_EFORMAT, "the file is empty");
-    if (n >= 4 && !memcmp(p, "PK\3\4", 4))
-        return err_set(e, DR_EUNSUPPORTED, "this is a PyTorch file (.pth, .bin), which is not "
-                       "read yet by this version; GGUF and safetensors are");
+    if (n >= 14 && !memcmp(p, "\x80\2\x8a\12\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19", 14))
+        return err_set(e, DR_EUNSUPPORTED, "this is a PyTorch file in the form of before version "
+                       "1.6, which is not read: load it there and save it again with torch.save");
     if (n >= 2 && p[0] == 0x80 && p[1] <= 5)
-        return err_set(e, DR_EUNSUPPORTED, "this is a Python pickle, which is not read; GGUF and "
-                       "safetensors are");
+        return err_set(e, DR_EUNSUPPORTED, "this is a bare Python pickle, which is not read; GGUF, "
+                       "safetensors and torch.save's zip files are");
     if (n >= 4 && (!memcmp(p, "ggjt", 4) || !memcmp(p, "tjgg", 4) || !memcmp(p, "lmgg", 4) ||
                    !memcmp(p, "fmgg", 4)))
         return err_set(e, DR_EUNSUPPORTED, "this is a GGML file from before GGUF, which is not "
@@ -106,7 +110,7 @@ static int refuse_bytes(const uint8_t *p, size_t n, dr_err *e)
                        "its weights");
     if (n >= 1 && p[0] == '<')
         return err_set(e, DR_EFORMAT, "this is a web page and not a model: the download failed");
-    return err_set(e, DR_EFORMAT, "neither a GGUF nor a safetensors file");
+    return err_set(e, DR_EFORMAT, "neither a GGUF nor a safetensors nor a PyTorch file");
 }
 
 /* Parse a part whose bytes are there, by what they are. */
@@ -121,6 +125,10 @@ static int parse_part(part *p, container *kind, dr_err *e)
     if (st_looks_like(p->p, p->n)) {
         *kind = CONTAINER_SAFETENSORS;
         return st_parse(&p->st, p->p, p->n, e);
+    }
+    if (pth_looks_like(p->p, p->n)) {
+        *kind = CONTAINER_META;
+        return pth_parse(&p->pt, p->p, p->n, e);
     }
     return refuse_bytes(p->p, p->n, e);
 }
@@ -137,20 +145,24 @@ static int open_part(tensors *ts, const char *path, const char *name, dr_err *e)
     if (rc != DR_OK) return err_wrap(e, rc, "%s", path);
     if (ts->n_parts > 1 && kind != ts->kind)
         return err_set(e, DR_EFORMAT, "%s is %s, but the other files of this model are not", path,
-                       kind == CONTAINER_GGUF ? "GGUF" : "safetensors");
+                       kind == CONTAINER_GGUF ? "GGUF" : kind == CONTAINER_META ? "PyTorch's"
+                       : "safetensors");
     ts->kind = kind;
     return DR_OK;
 }
 
 /* ---- the table over all files ---- */
 
+/* The tensors of Meta's shards are counted with the first. */
 static int64_t part_count(const tensors *ts, const part *p)
 {
+    if (ts->kind == CONTAINER_META) return p == ts->part ? ts->joined.n : 0;
     return ts->kind == CONTAINER_GGUF ? (int64_t)p->g.n_tensors : p->st.n;
 }
 
 static tensor part_tensor(const tensors *ts, const part *p, int64_t i)
 {
+    if (ts->kind == CONTAINER_META) return ts->joined.t[i];
     if (ts->kind == CONTAINER_SAFETENSORS) {
         const st_tensor *s = &p->st.t[i];
         tensor t = { .name = s->name, .type = s->type, .n_dims = s->n_dims, .data = s->data,
@@ -411,23 +423,24 @@ static int refuse_folder(const char *folder, dr_err *e)
     DIR *d = opendir(folder);
     if (!d) return err_set(e, DR_EIO, "cannot read folder %s", folder);
     char gguf_name[160] = "", st_name[160] = "";
-    bool pth = false, bin = false, adapter = false;
+    bool has_pth = false, has_params = false, bin = false, adapter = false;
     for (struct dirent *f; (f = readdir(d));) {
         const char *s = f->d_name;
         if (ends_with(s, ".gguf") && (!*gguf_name || strcmp(s, gguf_name) < 0))
             snprintf(gguf_name, sizeof gguf_name, "%s", s);
         else if (!strncmp(s, "adapter_model.", 14)) adapter = true;
         else if (ends_with(s, ".safetensors")) snprintf(st_name, sizeof st_name, "%s", s);
-        else if (!strncmp(s, "consolidated.", 13) && ends_with(s, ".pth")) pth = true;
+        else if (!strncmp(s, "consolidated.", 13) && ends_with(s, ".pth")) has_pth = true;
         else if (!strncmp(s, "pytorch_model", 13)) bin = true;
+        else if (!strcmp(s, "params.json")) has_params = true;
     }
     closedir(d);
     if (*gguf_name)
         return err_set(e, DR_EFORMAT, "%s is a folder with GGUF files: name the file, such as "
                        "%s/%s", folder, folder, gguf_name);
-    if (pth)
-        return err_set(e, DR_EUNSUPPORTED, "%s: Meta's consolidated.*.pth is not read yet by this "
-                       "version", folder);
+    if (has_pth)
+        return err_set(e, DR_EIO, "%s: %s is missing beside Meta's consolidated.*.pth", folder,
+                       has_params ? "consolidated.00.pth" : "params.json");
     if (bin)
         return err_set(e, DR_EUNSUPPORTED, "%s: PyTorch's pytorch_model.bin is not read; look for "
                        "safetensors or GGUF of the same model", folder);
@@ -437,7 +450,96 @@ static int refuse_folder(const char *folder, dr_err *e)
         return err_set(e, DR_EFORMAT, "%s has neither model.safetensors nor "
                        "model.safetensors.index.json, only files such as %s", folder, st_name);
     return err_set(e, DR_EFORMAT, "%s holds no model: model.safetensors, "
-                   "model.safetensors.index.json and *.gguf were looked for", folder);
+                   "model.safetensors.index.json, *.gguf and consolidated.00.pth were looked for",
+                   folder);
+}
+
+/* ---- Meta's folders ---- */
+
+static int read_params(tensors *ts, const char *folder, dr_err *e)
+{
+    json_t *j = NULL;
+    int rc = read_config(ts, folder, "params.json", &j, e);
+    if (rc != DR_OK || !j) return rc != DR_OK ? rc : refuse_folder(folder, e);
+    json_t *model = json_object_get(j, "model");
+    ts->params = json_is_object(model) ? json_incref(model) : json_incref(j);
+    json_decref(j);
+    return DR_OK;
+}
+
+/* Shards are saved under their own names, which stay inside the file. */
+static int check_swap(const part *p, int no, const char *path, dr_err *e)
+{
+    span top = p->pt.top;
+    char want[32];
+    snprintf(want, sizeof want, "consolidated.%02d", no);
+    if (top.n != strlen(want) || memcmp(top.p, want, 13) || span_is(top, want)) return DR_OK;
+    return err_set(e, DR_EFORMAT, "%s was saved as " SPAN_FMT ".pth: shards were swapped or "
+                   "renamed", path, SPAN_ARG(top));
+}
+
+/* Open folder/PATTERN for 0, 1, … as long as there are files, or exactly `want` of them. */
+static int open_row(tensors *ts, const char *folder, const char *pattern, int want, int *n,
+                    dr_err *e)
+{
+    int rc = DR_OK;
+    for (*n = 0; rc == DR_OK && *n < (want ? want : SHARDS_MAX); ++*n) {
+        char name[64];
+        const char *d = strstr(pattern, "%02d");
+        if (d) snprintf(name, sizeof name, "%.*s%02d%s", (int)(d - pattern), pattern, *n, d + 4);
+        else snprintf(name, sizeof name, "%s%d.pt", pattern, *n);
+        char *path = join(folder, name, e);
+        if (!path) return DR_ENOMEM;
+        if (!os_exists(path)) {
+            mem_free(path);
+            if (!want) break;
+            return err_set(e, DR_EIO, "%s: %s is missing", folder, name);
+        }
+        rc = open_part(ts, path, name, e);
+        if (rc == DR_OK && ts->kind != CONTAINER_META)
+            rc = err_set(e, DR_EFORMAT, "%s is no PyTorch file", path);
+        if (rc == DR_OK && d) rc = check_swap(&ts->part[ts->n_parts - 1], *n, path, e);
+        mem_free(path);
+    }
+    return rc;
+}
+
+/* No file lies behind a gap. */
+static int check_gap(const char *folder, int n, dr_err *e)
+{
+    DIR *d = opendir(folder);
+    int behind = -1;
+    for (struct dirent *f; d && (f = readdir(d));) {
+        int no = -1, len = 0;
+        if (sscanf(f->d_name, "consolidated.%2d.pth%n", &no, &len) == 1 && len && !f->d_name[len] &&
+            no > n) behind = no;
+    }
+    if (d) closedir(d);
+    if (behind < 0) return DR_OK;
+    return err_set(e, DR_EIO, "%s: consolidated.%02d.pth is missing, but consolidated.%02d.pth is "
+                   "there", folder, n, behind);
+}
+
+static int open_meta(tensors *ts, const char *folder, dr_err *e)
+{
+    int n = 0, n_scales = 0;
+    char *scale = join(folder, "fp8_scales_0.pt", e);
+    bool fp8 = scale && os_exists(scale);
+    mem_free(scale);
+    if (!scale) return DR_ENOMEM;
+    int rc = read_params(ts, folder, e);
+    ts->kind = CONTAINER_META;
+    if (rc == DR_OK) rc = open_row(ts, folder, "consolidated.%02d.pth", 0, &n, e);
+    if (rc == DR_OK) rc = check_gap(folder, n, e);
+    if (rc == DR_OK && n == 0) rc = refuse_folder(folder, e);
+    if (rc == DR_OK && fp8) rc = open_row(ts, folder, "fp8_scales_", n, &n_scales, e);
+    if (rc != DR_OK) return rc;
+    const pth **list = mem_zalloc((size_t)ts->n_parts, sizeof *list);
+    if (!list) return err_nomem(e, (size_t)ts->n_parts * sizeof *list, "list of shards");
+    for (int i = 0; i < ts->n_parts; i++) list[i] = &ts->part[i].pt;
+    rc = meta_put_together(&ts->joined, list, fp8 ? list + n : NULL, n, ts->params, e);
+    mem_free(list);
+    return rc != DR_OK ? err_wrap(e, rc, "%s", folder) : finish(ts, e);
 }
 
 static int open_folder(tensors *ts, const char *folder, dr_err *e)
@@ -447,7 +549,7 @@ static int open_folder(tensors *ts, const char *folder, dr_err *e)
     int rc = DR_ENOMEM;
     if (one && index) {
         bool has_one = os_exists(one);
-        if (!has_one && !os_exists(index)) rc = refuse_folder(folder, e);
+        if (!has_one && !os_exists(index)) rc = open_meta(ts, folder, e);
         else if ((rc = read_configs(ts, folder, e)) != DR_OK) { /* said */ }
         else if (!ts->config)
             rc = err_set(e, DR_EIO, "%s: config.json is missing, and without it the weights cannot "
@@ -460,18 +562,46 @@ static int open_folder(tensors *ts, const char *folder, dr_err *e)
     return rc;
 }
 
+static void drop_part(part *p)
+{
+    gguf_free(&p->g);
+    st_free(&p->st);
+    pth_free(&p->pt);
+    os_unmap(&p->map);
+    mem_free(p->name);
+}
+
+/* A file of torch.save: the folder it lies in is the model, if it is one. */
+static int open_pth(tensors *ts, const char *path, dr_err *e)
+{
+    char *folder = folder_of(path, e), *params = folder ? join(folder, "params.json", e) : NULL;
+    int rc = DR_ENOMEM;
+    if (params && !os_exists(params))
+        rc = err_set(e, DR_EUNSUPPORTED, "%s is a PyTorch file, which says not how its model is "
+                     "built; Meta's form, consolidated.00.pth with params.json beside it, is read",
+                     path);
+    else if (params)
+        rc = open_meta(ts, folder, e);
+    mem_free(folder);
+    mem_free(params);
+    return rc;
+}
+
 static int open_file(tensors *ts, const char *path, dr_err *e)
 {
     uint64_t no, count;
     int rc = open_part(ts, path, last_name(path), e);
     if (rc != DR_OK) return rc;
+    if (ts->kind == CONTAINER_META) {
+        drop_part(&ts->part[0]);
+        ts->n_parts = 0;
+        return open_pth(ts, path, e);
+    }
     if (ts->kind == CONTAINER_GGUF) {
         if ((rc = split_of(&ts->part[0].g, &no, &count, e)) != DR_OK)
             return err_wrap(e, rc, "%s", path);
         if (count == 1) return finish(ts, e);
-        gguf_free(&ts->part[0].g);
-        os_unmap(&ts->part[0].map);
-        mem_free(ts->part[0].name);
+        drop_part(&ts->part[0]);
         ts->n_parts = 0;
         return open_split(ts, path, no, count, e);
     }
@@ -515,7 +645,11 @@ tensors *tensors_parse(const void *bytes, size_t n, dr_err *e)
         return NULL;
     }
     p->p = bytes, p->n = n;
-    if (parse_part(p, &ts->kind, e) == DR_OK && finish(ts, e) == DR_OK) return ts;
+    const pth *one = &p->pt;
+    if (parse_part(p, &ts->kind, e) == DR_OK &&
+        (ts->kind != CONTAINER_META ||
+         meta_put_together(&ts->joined, &one, NULL, 1, NULL, e) == DR_OK) &&
+        finish(ts, e) == DR_OK) return ts;
     tensors_close(ts);
     return NULL;
 }
@@ -523,15 +657,12 @@ tensors *tensors_parse(const void *bytes, size_t n, dr_err *e)
 void tensors_close(tensors *ts)
 {
     if (!ts) return;
-    for (int f = 0; f < ts->n_parts; f++) {
-        part *p = &ts->part[f];
-        gguf_free(&p->g);
-        st_free(&p->st);
-        os_unmap(&p->map);
-        mem_free(p->name);
-    }
+    for (int f = 0; f < ts->n_parts; f++) drop_part(&ts->part[f]);
     json_decref(ts->config);
     json_decref(ts->generation);
+    json_decref(ts->params);
+    mem_pages_free(ts->gathered, ts->joined.gather);
+    meta_free(&ts->joined);
     mem_pages_free(ts->copy, ts->n_copy);
     mem_free(ts->mem);
     mem_free(ts->part);
@@ -566,10 +697,18 @@ const gguf *tensors_gguf(const tensors *ts)
     return ts->kind == CONTAINER_GGUF ? &ts->part[0].g : NULL;
 }
 
-const json_t *tensors_meta_params(const tensors *ts)
+const json_t *tensors_meta_params(const tensors *ts) { return ts->params; }
+
+int tensors_meta_shards(const tensors *ts, int *copies)
 {
-    (void)ts;
-    return NULL;
+    bool is = ts->kind == CONTAINER_META;
+    *copies = is ? ts->joined.fold : 1;
+    return is ? ts->joined.n_shards : 1;
+}
+
+bool tensors_meta_tied(const tensors *ts)
+{
+    return ts->kind == CONTAINER_META && ts->joined.tied >= 0;
 }
 
 int64_t tensor_n_rows(const tensor *t)
@@ -583,6 +722,8 @@ int tensor_rows(const tensors *ts, const tensor *t, int64_t row, int64_t n, void
 {
     int64_t all = tensor_n_rows(t);
     DR_ASSERT(t >= ts->t && t < ts->t + ts->n && row >= 0 && n >= 0 && row <= all - n);
+    if (!t->data && ts->kind == CONTAINER_META)
+        return meta_rows(&ts->joined, t - ts->t, row, n, dst, e);
     if (!t->data)
         return err_set(e, DR_EUNSUPPORTED, "tensor " SPAN_FMT " is of type %s, whose size is not "
                        "known", SPAN_ARG(t->name), tensor_type_name(ts, t->type));
@@ -593,15 +734,30 @@ int tensor_rows(const tensors *ts, const tensor *t, int64_t row, int64_t n, void
 
 int tensors_gather(tensors *ts, dr_err *e)
 {
-    (void)ts, (void)e;
+    if (ts->kind != CONTAINER_META || ts->gathered || !ts->joined.gather) return DR_OK;
+    size_t free = os_free_memory(), want = ts->joined.gather;
+    if (free && want > free)
+        return err_set(e, DR_ENOMEM, "its %d shards are put together in memory, %.1f GB, but only "
+                       "%.1f GB are free; a model in one file stays on disk: drover convert",
+                       ts->joined.n_shards, (double)want * 1e-9, (double)free * 1e-9);
+    void *mem = mem_pages(want);
+    if (!mem) return err_nomem(e, want, "weights that are spread over shards");
+    ts->gathered = mem;
+    uint8_t *at = mem;
+    for (int64_t i = 0; i < ts->n; i++) {
+        tensor *t = &ts->t[i];
+        if (t->data || i == ts->joined.tied) continue;
+        int rc = meta_rows(&ts->joined, i, 0, tensor_n_rows(t), at, e);
+        if (rc != DR_OK) return rc;
+        t->data = at;
+        at += (t->bytes + 63) & ~(size_t)63;
+    }
+    if (ts->joined.tied >= 0)
+        ts->t[ts->joined.tied].data = tensors_find(ts, "tok_embeddings.weight")->data;
     return DR_OK;
 }
 
-size_t tensors_gather_bytes(const tensors *ts)
-{
-    (void)ts;
-    return 0;
-}
+size_t tensors_gather_bytes(const tensors *ts) { return ts->gathered ? 0 : ts->joined.gather; }
 
 const json_t *tensors_config(const tensors *ts) { return ts->config; }
 const json_t *tensors_generation(const tensors *ts) { return ts->generation; }

@@ -1,7 +1,8 @@
 /* tensors.h - one view over every container: name -> type, shape, mapped bytes.
  *
  * A model argument is a GGUF file (the first part of a split one names the rest), a
- * .safetensors file, or a folder with model.safetensors or model.safetensors.index.json.
+ * .safetensors file, or a folder with model.safetensors or model.safetensors.index.json, or with
+ * Meta's params.json and consolidated.00.pth … (format/meta.h puts their shards together).
  * The kind is found by looking at the bytes, never by the file's name alone.
  * Ownership: owns its mappings; everything handed out is borrowed from it. Immutable once
  * open: share freely. */
@@ -29,7 +30,7 @@ typedef struct {
 typedef struct tensors tensors;
 
 tensors *tensors_open(const char *path, dr_err *e);
-/* The same for one GGUF or safetensors file in memory, which must outlive it; no config. */
+/* The same for one GGUF, safetensors or PyTorch file in memory, which must outlive it; no config. */
 tensors *tensors_parse(const void *bytes, size_t n, dr_err *e);
 void tensors_close(tensors *ts);                               /* NULL is fine */
 container tensors_container(const tensors *ts);
@@ -53,7 +54,12 @@ int64_t tensor_n_rows(const tensor *t);
 /* After it every tensor of known size has its data: those that lie in several shards of a model
  * are put together in private memory. Nothing to do for the others. */
 int tensors_gather(tensors *ts, dr_err *e);
-size_t tensors_gather_bytes(const tensors *ts);  /* private bytes that it takes, or took */
+size_t tensors_gather_bytes(const tensors *ts);  /* private bytes that it will take; 0 after it */
+/* How many shards a Meta model has, and in how many of them each key/value head lies (one copy is
+ * read); 1 and 1 for the other containers. */
+int tensors_meta_shards(const tensors *ts, int *copies);
+/* Meta: are output.weight and tok_embeddings.weight saved as one? */
+bool tensors_meta_tied(const tensors *ts);
 /* Name of type `type` for a message, even one that does not run. */
 const char *tensor_type_name(const tensors *ts, int type);
 #endif

@@ -35,6 +35,9 @@ typedef struct {
  * appended to `warn` as lines. */
 int hparams_read(hparams *h, const tensors *ts, buf *warn, dr_err *e);
 
+/* Meta's rule for the feed-forward width; multiplier 0: none. */
+int64_t meta_ffn(int64_t dim, double multiplier, int64_t multiple_of);
+
 /* Longest context this build accepts, whatever a file says. */
 enum { HP_MAX_CTX = 1 << 24 };
 #endif

@@ -4,7 +4,7 @@
 #include "base/mem.h"
 #include "model/rope.h"
 
-model *model_from_tensors(tensors *ts, const dev_opt *o, dr_err *e)
+static model *open_tensors(tensors *ts, const dev_opt *o, bool gather, dr_err *e)
 {
     model *m = mem_zalloc(1, sizeof *m);
     if (!m) {
@@ -19,7 +19,7 @@ model *model_from_tensors(tensors *ts, const dev_opt *o, dr_err *e)
         err_nomem(e, 1, "model");
         goto fail;
     }
-    if (hparams_read(&m->h, ts, &m->warnings, e) || tensors_gather(ts, e) ||
+    if (hparams_read(&m->h, ts, &m->warnings, e) || (gather && tensors_gather(ts, e)) ||
         weights_load(&m->w, ts, &m->h, e))
         goto fail;
     m->d = dev_open(o, e);
@@ -28,6 +28,16 @@ model *model_from_tensors(tensors *ts, const dev_opt *o, dr_err *e)
 fail:
     model_close(m);
     return NULL;
+}
+
+model *model_from_tensors(tensors *ts, const dev_opt *o, dr_err *e)
+{
+    return open_tensors(ts, o, true, e);
+}
+
+model *model_describe(tensors *ts, const dev_opt *o, dr_err *e)
+{
+    return open_tensors(ts, o, false, e);
 }
 
 model *model_open(const char *path, const dev_opt *o, dr_err *e)

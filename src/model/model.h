@@ -20,6 +20,9 @@ typedef struct model {
 model *model_open(const char *path, const dev_opt *o, dr_err *e);
 /* The same from weights in memory (random models of `bench --shape`): takes ts over. */
 model *model_from_tensors(tensors *ts, const dev_opt *o, dr_err *e);
+/* The same for looking at: weights that lie in several shards are not put together, so nothing
+ * can be evaluated. */
+model *model_describe(tensors *ts, const dev_opt *o, dr_err *e);
 void model_close(model *m);                        /* NULL is fine */
 
 /* What a forward pass works in: activations for up to n_rows rows and logits for n_out. */

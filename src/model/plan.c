@@ -12,7 +12,8 @@ void plan_make(plan *p, const model *m, const plan_opt *o)
     int widest = h->F > h->C ? h->F : h->C;
     if (h->nh * h->hs > widest) widest = h->nh * h->hs;
     p->scratch = m->d->reserve_bytes(m->d, o->n_rows, widest, h->nh, h->hs, o->n_ctx);
-    p->private_total = p->kv + p->workspace + p->scratch + m->w.mem.cap;
+    p->gathered = tensors_gather_bytes(m->ts);
+    p->private_total = p->kv + p->workspace + p->scratch + p->gathered + m->w.mem.cap;
 }
 
 int plan_fits(const plan *p, size_t free, dr_err *e)

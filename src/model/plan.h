@@ -11,7 +11,8 @@ typedef struct {
     size_t kv;            /* keys and values, context filled, all sequences */
     size_t workspace;     /* activations, logits, rope table */
     size_t scratch;       /* what the device takes for its operations */
-    size_t private_total; /* kv + workspace + scratch + small tables */
+    size_t gathered;      /* weights yet to be put together from model-parallel shards */
+    size_t private_total; /* kv + workspace + scratch + gathered + small tables */
 } plan;
 
 typedef struct { int n_ctx, n_seqs, n_rows, n_out; kv_type kv; } plan_opt;

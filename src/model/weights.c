@@ -122,7 +122,8 @@ static int load_row(weights *w, const wrow *r, int l, const tensors *ts, const h
     wrow_name(name, sizeof name, r, tensors_container(ts), l);
     char *base = r->per_layer ? (char *)&w->layer[l] : (char *)w;
     const tensor *t = tensors_find(ts, name);
-    if (!t && r->at == offsetof(weights, out) && !r->per_layer && h->tied) {
+    if ((!t || tensors_meta_tied(ts)) && r->at == offsetof(weights, out) && !r->per_layer &&
+        h->tied) {
         w->out = w->tok_emb;
         return DR_OK;
     }

@@ -253,8 +253,8 @@ static void not_a_model(void **state)
     puts_file("pytorch_model.bin", "");
     refused(dir, DR_EUNSUPPORTED, "pytorch_model.bin is not read");
     puts_file("consolidated.00.pth", "PK\3\4");
-    refused(dir, DR_EUNSUPPORTED, "Meta's consolidated.*.pth is not read yet by this version");
-    refused(at("consolidated.00.pth"), DR_EUNSUPPORTED, "PyTorch");
+    refused(dir, DR_EIO, "params.json is missing beside Meta's consolidated.*.pth");
+    refused(at("consolidated.00.pth"), DR_EFORMAT, "this PyTorch file is damaged or cut short");
     puts_file("b.gguf", "");
     puts_file("a.gguf", "");
     refused(dir, DR_EFORMAT, "name the file, such as");
@@ -267,10 +267,12 @@ static void not_a_model(void **state)
     refused(at("a.gguf"), DR_EFORMAT, "JSON");
     puts_file("a.gguf", "\x80\x02}");
     refused(at("a.gguf"), DR_EUNSUPPORTED, "pickle");
+    puts_file("a.gguf", "\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.");
+    refused(at("a.gguf"), DR_EUNSUPPORTED, "form of before version 1.6");
     puts_file("a.gguf", "tjgg....");
     refused(at("a.gguf"), DR_EUNSUPPORTED, "before GGUF");
     puts_file("a.gguf", "whatever");
-    refused(at("a.gguf"), DR_EFORMAT, "neither a GGUF nor a safetensors file");
+    refused(at("a.gguf"), DR_EFORMAT, "neither a GGUF nor a safetensors nor a PyTorch file");
     puts_file("a.gguf", "GGUF");
     refused(at("a.gguf"), DR_EFORMAT, "a.gguf: the file ends inside its header");
     puts_file("config.json", "version https://git-lfs.github.com/spec/v1\nsize 1\n");

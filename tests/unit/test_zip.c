@@ -71,7 +71,8 @@ static int read_all(const void *bytes, size_t n, dr_err *e)
 {
     zip z;
     zip_entry x;
-    int rc = zip_open(&z, bytes, n, e), members = 0;
+    int rc = zip_open(&z, bytes, n, e);
+    uint64_t members = 0;
     for (size_t at = 0; rc == DR_OK && zip_next(&z, &at, &x); members++) {
         buf b = { .cap_max = n + ((size_t)1 << 20) };
         rc = zip_read(&z, &x, keep, &b, e);
@@ -80,7 +81,7 @@ static int read_all(const void *bytes, size_t n, dr_err *e)
         buf_free(&b);
     }
     if (rc == DR_OK && members != z.n_entries)
-        rc = err_set(e, DR_EFORMAT, "%d of %d members", members, z.n_entries);
+        rc = err_set(e, DR_EFORMAT, "%u of %u members", (unsigned)members, (unsigned)z.n_entries);
     return rc;
 }
 
@@ -117,6 +118,79 @@ static void test_back(void **state)
     assert_int_equal(read_all(out.p, out.n, &e), DR_OK);
     buf_free(&got);
     buf_free(&out);
+}
+
+/* The same archive with zip64 records in front of the old end record; `big`: the old fields, and
+ * those of the first member, only say that the numbers are too large for them. */
+static void make64(buf *out, const item *x, int n, bool big)
+{
+    buf b;
+    make(&b, x, n);
+    size_t end = b.n - 22;
+    uint32_t dir_n, dir_at;
+    memcpy(&dir_n, b.p + end + 12, 4);
+    memcpy(&dir_at, b.p + end + 16, 4);
+    buf_init(out, 1 << 24);
+    buf_put(out, b.p, dir_at);
+    if (big) {
+        uint8_t *m = (uint8_t *)b.p + dir_at;
+        uint32_t packed, size, name = m[28];
+        memcpy(&packed, m + 20, 4);
+        memcpy(&size, m + 24, 4);
+        memset(m + 20, 255, 8), memset(m + 42, 255, 4);
+        m[30] = 28 + 5;
+        buf_put(out, m, 46 + name);
+        put(out, 0x9999, 2), put(out, 1, 2), put(out, 0, 1);
+        put(out, 1, 2), put(out, 24, 2), put(out, size, 4), put(out, 0, 4), put(out, packed, 4);
+        put(out, 0, 4), put(out, 0, 4), put(out, 0, 4);
+        buf_put(out, m + 46 + name, dir_n - 46 - name);
+        dir_n += 28 + 5;
+    } else {
+        buf_put(out, b.p + dir_at, dir_n);
+    }
+    uint32_t at64 = (uint32_t)out->n;
+    buf_put(out, "PK\6\6", 4), put(out, 44, 4), put(out, 0, 4), put(out, 45, 2), put(out, 45, 2);
+    put(out, 0, 4), put(out, 0, 4), put(out, (uint32_t)n, 4), put(out, 0, 4), put(out, (uint32_t)n, 4);
+    put(out, 0, 4), put(out, dir_n, 4), put(out, 0, 4), put(out, dir_at, 4), put(out, 0, 4);
+    buf_put(out, "PK\6\7", 4), put(out, 0, 4), put(out, at64, 4), put(out, 0, 4), put(out, 1, 4);
+    if (big) memset(b.p + end + 8, 255, 12);
+    buf_put(out, b.p + end, 22);
+    assert_false(out->bad);
+    buf_free(&b);
+}
+
+static void test_zip64(void **state)
+{
+    buf out;
+    zip z;
+    zip_entry x;
+    dr_err e = {0};
+    const uint8_t *p;
+    (void)state;
+    for (int big = 0; big < 2; big++) {
+        make64(&out, (item[]){ { "a", text, 1000, 0, 0 }, { "b", text, 500, 8, 0 } }, 2, big);
+        assert_int_equal(zip_open(&z, out.p, out.n, &e), DR_OK);
+        assert_int_equal(z.n_entries, 2);
+        assert_int_equal(read_all(out.p, out.n, &e), DR_OK);
+        assert_true(zip_find(&z, "a", &x));
+        assert_int_equal(x.size, 1000);
+        assert_int_equal(zip_stored(&z, &x, &p, &e), DR_OK);
+        assert_memory_equal(p, text, 1000);
+        assert_true(zip_find(&z, "b", &x));
+        assert_int_equal(zip_stored(&z, &x, &p, &e), DR_EUNSUPPORTED);
+        e = (dr_err){0};
+        buf_free(&out);
+        make64(&out, (item[]){ { "a", text, 40, 0, 0 }, { "b", text, 50, 8, 0 } }, 2, big);
+        hostile_truncate(read_all, out.p, out.n);
+        hostile_flip(read_all, out.p, out.n, 1);
+        if (big) {
+            memset(out.p + out.n - 42, 0, 4);                     // no locator
+            assert_int_equal(zip_open(&z, out.p, out.n, &e), DR_EFORMAT);
+            assert_non_null(strstr(e.msg, "zip64 end record is missing"));
+            e = (dr_err){0};
+        }
+        buf_free(&out);
+    }
 }
 
 static void refuse(item x, const char *part)
@@ -159,7 +233,8 @@ static void test_hostile(void **state)
 int main(void)
 {
     const struct CMUnitTest t[] = {
-        cmocka_unit_test(test_back), cmocka_unit_test(test_lies), cmocka_unit_test(test_hostile),
+        cmocka_unit_test(test_back), cmocka_unit_test(test_zip64), cmocka_unit_test(test_lies),
+        cmocka_unit_test(test_hostile),
     };
     return cmocka_run_group_tests(t, NULL, NULL);
 }
