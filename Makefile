@@ -26,7 +26,8 @@ say = $(if $(V),,@echo '  $1')
 
 # One folder per build and compiler, so that switching back and forth rebuilds nothing.
 CCNAME := $(notdir $(firstword $(CC)))
-O := build/$(BUILD)$(if $(filter-out gcc cc,$(CCNAME)),-$(CCNAME))
+O := build/$(BUILD)$(if $(filter-out gcc cc,$(CCNAME)),-$(CCNAME))$(if $(or $(filter \
+     $(ARCH),$(shell uname -m)),$(findstring $(ARCH),$(CCNAME))),,-$(ARCH))
 
 CSTD   := -std=c17 -D_POSIX_C_SOURCE=200809L
 WARN   := -Wall -Wextra -Wshadow -Wvla -Wstrict-prototypes -Wmissing-prototypes -Wundef \
@@ -156,13 +157,13 @@ lint:
 # The kernel checks alone, which need none of the libraries: also for another architecture than
 # this machine's, under an emulator.   make check-kern CC=aarch64-linux-gnu-gcc RUN=qemu-aarch64
 KERN_ONLY := $(KERN:%=%-alone)
-KERN_LIBO := $(filter-out %/dl.o %/hash.o,$(filter $(foreach d,base kern dev,$(O)/src/$d/%),$(OBJ))) \
-             $(O)/src/format/dequant.o
+KERN_LIBO := $(filter-out %/dl.o %/hash.o,$(filter $(O)/src/base/% $(O)/src/kern/% $(O)/src/dev/% \
+             $(O)/src/format/quant% $(O)/src/format/dequant%,$(OBJ)))
 $(KERN_ONLY): $(O)/tests/%-alone: $(O)/tests/%.o $(O)/tests/lib/t.o $(KERN_LIBO)
 	$(call say,LD  $@)
 	$(Q)$(CC) $(OPT) $(LDFLAGS) -o $@ $^ -lm -lpthread
 check-kern: $(KERN_ONLY)
-	@RUN='$(RUN)' QEMU_LD_PREFIX=/usr/$(shell $(CC) -dumpmachine) tests/run.sh $(KERN_ONLY)
+	@RUN='$(RUN)' QEMU_LD_PREFIX=/usr/$(ARCH)-linux-gnu tests/run.sh $(KERN_ONLY)
 bench: $(KERN)
 	@set -e; for t in $(KERN); do $$t --bench; done
 
