@@ -9,7 +9,7 @@ _drover() {
             "run --context-full") words="stop shift" ;;
             "run --kv-type") words="f16 bf16 f32 q8_0 q4_0" ;;
             "info --kv-type") words="f16 bf16 f32 q8_0 q4_0" ;;
-            "convert --to") words="auto gguf safetensors" ;;
+            "convert --to") words="auto gguf safetensors meta" ;;
             "bench --kv-type") words="f16 bf16 f32 q8_0 q4_0" ;;
             "logits --kv-type") words="f16 bf16 f32 q8_0 q4_0" ;;
             "perplexity --kv-type") words="f16 bf16 f32 q8_0 q4_0" ;;

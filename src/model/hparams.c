@@ -295,7 +295,7 @@ static void meta_rope(hparams *h, const json_t *c)
 }
 
 /* Positions are not in params.json: what the families were trained for. */
-static int meta_context(const hparams *h)
+int meta_context(const hparams *h)
 {
     if (h->rope.kind == ROPE_LLAMA3) return 131072;
     if (h->rope.theta >= 1e6) return 16384;                       // Code Llama

@@ -36,6 +36,8 @@ typedef struct {
 int hparams_read(hparams *h, const tensors *ts, buf *warn, dr_err *e);
 
 /* Meta's rule for the feed-forward width; multiplier 0: none. */
+/* Positions that params.json leaves unsaid. */
+int meta_context(const hparams *h);
 int64_t meta_ffn(int64_t dim, double multiplier, int64_t multiple_of);
 
 /* Longest context this build accepts, whatever a file says. */

@@ -28,6 +28,7 @@ typedef struct {
 
 typedef struct {
     const pack_job *j;
+    const char *out;
     layout plan;
     pool *pool;
     work work;
@@ -115,7 +116,7 @@ static int write_slice(run *r, slice *s, dr_err *e)
     if (!s->bytes) return DR_OK;
     uint32_t check = (uint32_t)crc32(0, (const Bytef *)s->crc, (uInt)s->n_chunks * 4);
     int rc = sink_data(&r->sink, s->p, s->bytes, e);
-    if (rc == DR_OK && !r->work.skip) rc = work_check(&r->work, check, e);
+    if (rc == DR_OK) rc = work_check(&r->work, check, e);
     s->bytes = 0;
     return rc;
 }
@@ -173,9 +174,8 @@ static int make_slice(run *r, dr_err *e)
     s->bytes = bytes, s->n_chunks = n_chunks;
     if (r->n_slices < r->work.n_check) {
         if (take_again(r, s, n_chunks)) {
-            r->work.skip = true;
+            r->work.skip = bytes;
             rc = sink_data(&r->sink, s->p, bytes, e);
-            r->work.skip = false;
             s->bytes = 0;
             return rc;
         }
@@ -208,7 +208,7 @@ static int make_tensor(run *r, const pack_tensor *t, dr_err *e)
 /* The k-th file's name, without a folder. */
 static int file_name(const run *r, int k, char *s, size_t n, dr_err *e)
 {
-    const char *slash = strrchr(r->work.out, '/'), *last = slash ? slash + 1 : r->work.out;
+    const char *slash = strrchr(r->out, '/'), *last = slash ? slash + 1 : r->out;
     int len, all = r->plan.n_files;
     if (r->j->to == CONTAINER_META) len = snprintf(s, n, "consolidated.%02d.pth", k);
     else if (r->j->to == CONTAINER_GGUF && all == 1) len = snprintf(s, n, "%s", last);
@@ -227,7 +227,7 @@ static int write_file(run *r, int k, dr_err *e)
     if (rc == DR_OK) rc = work_begin(&r->work, name, e);
     if (rc == DR_OK) rc = sink_start(&r->sink, work_put, &r->work, e);
     for (int64_t i = 0; rc == DR_OK && i < f->n; i++)
-        rc = make_tensor(r, &r->plan.t[f->first + i], e);
+        if (!r->plan.t[f->first + i].alias) rc = make_tensor(r, &r->plan.t[f->first + i], e);
     if (rc == DR_OK) rc = flush(r, e);
     if (rc == DR_OK) rc = sink_end(&r->sink, e);
     return rc == DR_OK ? work_end(&r->work, e) : rc;
@@ -237,7 +237,9 @@ static int write_file(run *r, int k, dr_err *e)
 static int open_sink(run *r, int k, sink *s, dr_err *e)
 {
     const layout *p = &r->plan;
-    int rc = sink_new(s, r->j->to, e);
+    char name[512];
+    int rc = file_name(r, k, name, sizeof name, e);
+    if (rc == DR_OK) rc = sink_new(s, r->j->to, name, e);
     if (rc == DR_OK && s->gguf && k == 0) rc = carry_gguf(r->j, p, s->gguf, e);
     if (rc == DR_OK && s->gguf && p->n_files > 1) carry_split(s->gguf, k, p->n_files, p->n);
     for (int64_t i = 0; rc == DR_OK && i < p->file[k].n; i++)
@@ -370,7 +372,7 @@ static int run_all(run *r, const char *out, dr_err *e)
 
 int pack_run(const pack_job *j, const char *out, pool *p, dr_err *e)
 {
-    run r = { .j = j, .pool = p, .adjacent = j->to != CONTAINER_SAFETENSORS,
+    run r = { .j = j, .out = out, .pool = p, .adjacent = j->to != CONTAINER_SAFETENSORS,
               .work = { .journal = -1, .fd = -1 } };
     int rc = check_self(j, out, e);
     if (rc == DR_OK) rc = carry_check(j, e);

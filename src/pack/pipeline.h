@@ -28,6 +28,7 @@ typedef struct {
     int64_t rows, cols;              /* of the output */
     int64_t row0, col0;              /* where in the whole tensor it starts: Meta's shards */
     int64_t all_rows, all_cols;      /* the whole tensor's */
+    bool alias;                      /* Meta's tied head: the embedding's storage by another name */
     bool scale;                      /* (rows,1) F32 scales of the FP8 tensor of this role */
     void *user;                      /* for the callbacks; set in choose */
 } pack_tensor;
