@@ -7,7 +7,7 @@
 #include "text/jwalk.h"
 #include "text/tokenizer.h"
 
-enum { INPUT_MAX = 256 << 20, VARS = 64, NAME_MAX_ = 64 };
+enum { INPUT_MAX = 256 << 20, VARS = 64, NAME_LEN = 64 };
 
 typedef struct { const char *file, *input; int64_t now; bool json, openai; } args;
 
@@ -48,7 +48,7 @@ static json_t *ranges(const buf *mark)
 static int render(work *w, span object, jinja_out *out, dr_err *e)
 {
     jinja_var v[VARS];
-    char names[VARS][NAME_MAX_];
+    char names[VARS][NAME_LEN];
     int n = 0, rc, more;
     buf key = { .cap_max = object.n + 1 };
     size_t count = 0;
@@ -64,9 +64,9 @@ static int render(work *w, span object, jinja_out *out, dr_err *e)
         span raw;
         rc = more < 0 ? more : jw_skip(&at, &raw);
         if (rc) break;
-        if (n == VARS || key.n >= NAME_MAX_)
+        if (n == VARS || key.n >= NAME_LEN)
             rc = err_set(e, DR_EINVAL, "more than %d variables, or a name of %d characters", VARS,
-                         NAME_MAX_);
+                         NAME_LEN);
         else {
             bool messages = span_is(buf_span(&key), "messages");
             snprintf(names[n], sizeof names[n], "%s", buf_str(&key));
@@ -147,7 +147,7 @@ static int run(const command *c, int argc, char **argv)
 }
 
 const command cmd_chat_render = {
-    .name = "chat-render", .group = GROUP_PLUMBING, .hidden = true,
+    .name = "chat-render", .group = GROUP_PLUMBING,
     .synopsis = "[options] [MODEL]",
     .summary = "what a chat template makes of a conversation",
     .details = "The template is MODEL's own or the one of --template-file; MODEL also gives bos_token and\n"

@@ -193,14 +193,14 @@ static jv fn_strftime(jrt *rt, const jargs *in)
 static const struct { const char *name; global_fn fn; } globals[] = {
     { "range", fn_range }, { "dict", fn_dict }, { "namespace", fn_namespace },
     { "raise_exception", fn_raise }, { "strftime_now", fn_strftime },
-    { "lipsum", NULL }, { "cycler", NULL }, { "joiner", NULL },
+    { "lipsum", NULL }, { "cycler", NULL }, { "joiner", NULL }, { "self", NULL },
 };
 
 bool jglobal(jrt *rt, span name, jv *v)
 {
     for (uint32_t i = 0; i < sizeof globals / sizeof *globals; i++) {
         if (!span_is(name, globals[i].name)) continue;
-        if (!globals[i].fn) jfail(rt, DR_EUNSUPPORTED, "drover does not know %s()", globals[i].name);
+        if (!globals[i].fn) jfail(rt, DR_EUNSUPPORTED, "drover does not know %s", globals[i].name);
         *v = (jv){ .kind = J_FN, .sub = i };
         return true;
     }

@@ -288,6 +288,7 @@ static int run_loop(jrt *rt, const jnode *x, jv over, int64_t depth0)
     jloop *l = jtake(rt, sizeof *l);
     jiter *it = l ? jiterate(rt, over) : NULL;
     int how = 0;
+    bool any = false;                            /* a round came to its end: no else */
     if (!it) return 0;
     if (x->kid[2]) {
         jiter *all = jiter_new(rt, next_passing, over);
@@ -305,10 +306,11 @@ static int run_loop(jrt *rt, const jnode *x, jv over, int64_t depth0)
         set_name(rt, rt->t->loop, (jv){ .kind = J_LOOP, .loop = l });
         assign(rt, x->kid[0], l->current);
         how = rt->rc ? 1 : jexec(rt, x->kid[3]);
+        any |= !how;
         rt->scope = up;
     }
     rt->scope = up;
-    if (l->index0 >= 0 || !x->kid[4] || rt->rc) return 0;
+    if (any || !x->kid[4] || rt->rc) return 0;
     rt->scope = scope_new(rt, up);
     how = rt->scope ? jexec(rt, x->kid[4]) : 0;
     rt->scope = up;

@@ -196,7 +196,6 @@ static jv f_reverse(jrt *rt, jv v, const jv *a, const jargs *all)
         for (size_t i = 0; r && i < l->n; i++) r->v[i] = l->v[l->n - 1 - i];
         return jlist_v(J_LIST, r);
     }
-    if (v.kind == J_UNDEF) return juse_undef(rt, v);
     jiter *it = jiterate(rt, v);
     if (it) it->rev = true;
     return iter_v(it);
@@ -279,7 +278,6 @@ static jv f_last(jrt *rt, jv v, const jv *a, const jargs *all)
 {
     (void)a, (void)all;
     int64_t n = v.kind == J_ITER || v.kind == J_LOOP ? -1 : jlen(rt, v);
-    if (v.kind == J_UNDEF) return juse_undef(rt, v);
     if (n < 0) return jfail(rt, DR_EINVAL, "'%s' object is not reversible", jtype(v));
     if (!n) return jundef_why(rt, false, "No last item, sequence was empty.");
     if (v.kind == J_DICT) return v.dict->key[n - 1];
@@ -346,10 +344,16 @@ static jv f_max(jrt *rt, jv v, const jv *a, const jargs *all)
 
 /* ---- sorting */
 
+static bool backwards(jrt *rt, jv v)
+{
+    int64_t i = 0;
+    return given(v) && jint_arg(rt, v, "reverse", &i) && i;
+}
+
 static jv f_sort(jrt *rt, jv v, const jv *a, const jargs *all)
 {
     (void)all;
-    bool reverse = given(a[0]) && jtruth(rt, a[0]), sensitive = given(a[1]) && jtruth(rt, a[1]);
+    bool reverse = backwards(rt, a[0]), sensitive = given(a[1]) && jtruth(rt, a[1]);
     jlist *l = copy_of(rt, v), *keys = l ? jlist_new(rt, l->n) : NULL;
     path p[16];
     int n = 0;
@@ -379,7 +383,7 @@ static jv f_sort(jrt *rt, jv v, const jv *a, const jargs *all)
 static jv f_dictsort(jrt *rt, jv v, const jv *a, const jargs *all)
 {
     (void)all;
-    bool sensitive = given(a[0]) && jtruth(rt, a[0]), reverse = given(a[2]) && jtruth(rt, a[2]);
+    bool sensitive = given(a[0]) && jtruth(rt, a[0]), reverse = backwards(rt, a[2]);
     span by = given(a[1]) && a[1].kind == J_STR ? (span){ a[1].s->p, a[1].s->n } : span_of("key");
     bool value = span_is(by, "value");
     if (v.kind == J_UNDEF) return juse_undef(rt, v);

@@ -123,7 +123,7 @@ static void raw(lexer *x)
         advance(x, to);
         return;
     }
-    fail(x, DR_EFORMAT, "{% raw %} without {% endraw %}");
+    if (x->p < x->end) fail(x, DR_EFORMAT, "{% raw %} without {% endraw %}");
 }
 
 static void comment(lexer *x)
@@ -137,7 +137,7 @@ static void comment(lexer *x)
         advance(x, to);
         return;
     }
-    fail(x, DR_EFORMAT, "a comment without its end");
+    if (x->p < x->end) fail(x, DR_EFORMAT, "a comment without its end");
 }
 
 static bool is_digit(const char *p, const char *end) { return p < end && *p >= '0' && *p <= '9'; }

@@ -272,6 +272,7 @@ static jv attribute(jrt *rt, jv obj, jv name, bool *found)
     if (obj.kind == J_LOOP) {
         jv v = loop_attr(rt, obj.loop, s, found);
         if (*found) return v;
+        *found = true;
     }
     if (obj.kind == J_TUPLE && obj.list->group) {
         if (span_is(s, "grouper")) return obj.list->v[0];
@@ -379,9 +380,13 @@ jv jslice(jrt *rt, jv obj, jv lo, jv hi, jv step)
     if (rt->rc) return jv_none();
     if (obj.kind == J_UNDEF) return juse_undef(rt, obj);
     if (obj.kind == J_RANGE) return jfail(rt, DR_EUNSUPPORTED, "a slice of a range");
-    bool ok = listy(obj) || obj.kind == J_STR;
-    for (int i = 0; i < 3; i++) ok &= part[i].kind == J_NONE || whole(part[i]);
-    if (!ok) return jundef_of(rt, obj, jv_none());
+    if (obj.kind == J_DICT) return jfail(rt, DR_EINVAL, "unhashable type: 'slice'");
+    if (!listy(obj) && obj.kind != J_STR)
+        return jfail(rt, DR_EINVAL, "'%s' object is not subscriptable", jtype(obj));
+    for (int i = 0; i < 3; i++)
+        if (part[i].kind != J_NONE && !whole(part[i]))
+            return jfail(rt, DR_EINVAL, "slice indices must be integers or None or have an "
+                         "__index__ method");
     int64_t n = jlen(rt, obj), by = step.kind == J_NONE ? 1 : int_of(step);
     if (!by) return jfail(rt, DR_EINVAL, "slice step cannot be zero");
     if (by > INT32_MAX) by = INT32_MAX;

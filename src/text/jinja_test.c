@@ -7,7 +7,7 @@
 static bool t_defined(jrt *rt, jv v, jv a, uint32_t sub)
 {
     (void)rt, (void)a;
-    return (v.kind == J_UNDEF) == (sub == 0);
+    return (v.kind == J_UNDEF) == (sub == 1);
 }
 
 /* sub: bits of kinds */

@@ -502,9 +502,12 @@ static bool next_char(jrt *rt, jiter *it, jv *v)
     if (it->i >= s->n) return false;
     int n;
     utf8_get((const uint8_t *)s->p + it->i, (const uint8_t *)s->p + s->n, &n);
-    *v = jv_s(jstr_sub(rt, s, it->i, (size_t)n));
+    jstr *c = jstr_sub(rt, s, it->i, (size_t)n);
+    if (!c) return false;
+    c->safe = false;
+    *v = jv_s(c);
     it->i += (size_t)n;
-    return !rt->rc;
+    return true;
 }
 
 static bool next_view(jrt *rt, jiter *it, jv *v)
