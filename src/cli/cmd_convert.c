@@ -15,7 +15,7 @@ typedef struct {
 
 static const opt opts[] = {
     { 0, "type", OPT_STR, offsetof(args, type), "TYPE",
-      "f32, f16 or bf16 (default: what the model has)" },
+      "f32, f16, bf16 or fp8 (default: what the model has)" },
     { 0, "to", OPT_CHOICE, offsetof(args, to), "auto|gguf|safetensors|meta",
       "container (default: by OUT's name, see below)" },
     { 0, "max-shard-size", OPT_SIZE, offsetof(args, shard_size), "BYTES",
@@ -82,7 +82,9 @@ const command cmd_convert = {
         "container: NAME.gguf is GGUF, FOLDER.pth Meta's form, any other folder safetensors.\n"
         "\n"
         "Without --type each tensor keeps its type; what the target cannot hold (quantised types in\n"
-        "safetensors and Meta's form, FP8 in GGUF) becomes bf16, and this is said.\n"
+        "safetensors and Meta's form, FP8 in GGUF) becomes bf16, and this is said. fp8 is what Meta's\n"
+        "own FP8 files are, in safetensors: E4M3 with a scale for each row for the feed-forward\n"
+        "matrices of all layers but the first and the last, bf16 for the rest.\n"
         "\n"
         "The output grows in the folder OUT.part and gets its name when it is complete. The same\n"
         "command after an interruption goes on where it was; what is there is checked.",

@@ -84,6 +84,35 @@ static bool has_bias(const layout *p, bool mlp)
     return false;
 }
 
+static bool is_fp8(const layout *p)
+{
+    for (int64_t i = 0; i < p->n; i++)
+        if (p->t[i].scale) return true;
+    return false;
+}
+
+/* {"quant_method": "fbgemm_fp8", …}: the matrices that are not FP8 are listed by their modules. */
+static json_t *fp8_config(const layout *p)
+{
+    json_t *not = json_array();
+    for (int64_t i = 0; i < p->n; i++) {
+        const pack_tensor *t = &p->t[i];
+        size_t n = strlen(t->name), k = strlen(".weight");
+        const wrow *r = &weight_table[t->role.row];
+        bool embedding = !r->per_layer && r->at == offsetof(weights, tok_emb);
+        if (t->n_dims == 2 && !t->scale && t->type != DT_F8_E4M3 && !embedding)
+            json_array_append_new(not, json_stringn(t->name, n - k));
+    }
+    return json_pack("{s:f, s:o, s:s}", "activation_scale_ub", 1200.0, "modules_to_not_convert", not,
+                     "quant_method", "fbgemm_fp8");
+}
+
+static int dump(const char *p, size_t n, void *b)
+{
+    buf_put(b, p, n);
+    return 0;
+}
+
 static int new_config(const pack_job *j, const layout *p, const tokdata *m, buf *b, dr_err *e)
 {
     const hparams *h = &j->src->hp;
@@ -109,6 +138,14 @@ static int new_config(const pack_job *j, const layout *p, const tokdata *m, buf 
                "  \"num_key_value_heads\": %d,\n", has_bias(p, true) ? "true" : "false",
                mistral ? "mistral" : "llama", h->nh, h->L, h->nkv);
     put_id(b, "pad_token_id", m->pad);
+    if (is_fp8(p)) {
+        json_t *q = fp8_config(p);
+        buf_puts(b, "  \"quantization_config\": ");
+        if (!q || json_dump_callback(q, dump, b, JSON_COMPACT | JSON_REAL_PRECISION(15)))
+            rc = err_nomem(e, b->n, "config.json");
+        buf_puts(b, ",\n");
+        json_decref(q);
+    }
     buf_puts(b, "  \"rms_norm_eps\": ");
     params_real(b, (double)h->eps, true);
     buf_puts(b, ",\n  \"rope_scaling\": ");
@@ -123,12 +160,6 @@ static int new_config(const pack_job *j, const layout *p, const tokdata *m, buf 
     return rc == DR_OK && b->bad ? err_nomem(e, b->n, "config.json") : rc;
 }
 
-static int dump(const char *p, size_t n, void *b)
-{
-    buf_put(b, p, n);
-    return 0;
-}
-
 /* The source's own config.json, with the type that the weights have now. */
 static int same_config(const json_t *config, const layout *p, buf *b, dr_err *e)
 {
@@ -137,6 +168,7 @@ static int same_config(const json_t *config, const layout *p, buf *b, dr_err *e)
                       "torch_dtype" : "dtype";
     bool ok = c && json_object_set_new(c, key, json_string(float_name(p->main_type))) == 0;
     json_object_del(c, "quantization_config");
+    if (is_fp8(p)) ok = ok && !json_object_set_new(c, "quantization_config", fp8_config(p));
     ok = ok && json_dump_callback(c, dump, b, JSON_INDENT(2) | JSON_REAL_PRECISION(15)) == 0;
     buf_putc(b, '\n');
     json_decref(c);

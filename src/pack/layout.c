@@ -201,6 +201,9 @@ static int check_type(const pack_job *j, const pack_tensor *t, dr_err *e)
     if (t->cols % ti->elems)
         return err_set(e, DR_EINVAL, "tensor %s: its rows of %" PRId64 " weights are no multiple "
                        "of %s's block of %d", t->name, t->cols, ti->name, ti->elems);
+    if (t->type == DT_F8_E4M3 && (j->to != CONTAINER_SAFETENSORS || t->n_dims == 1))
+        return err_set(e, DR_EINVAL, "tensor %s: FP8 with a scale for each row is written in "
+                       "safetensors alone, and for matrices", t->name);
     if (j->to != CONTAINER_GGUF && ti->elems != 1)
         return err_set(e, DR_EINVAL, "tensor %s: %s hold floats, not %s: write a .gguf", t->name,
                        j->to == CONTAINER_META ? "Meta's files" : "safetensors", ti->name);
@@ -227,6 +230,28 @@ static int choose_types(layout *p, const pack_job *j, dr_err *e)
                 n += (uint64_t)(p->t[k].rows * p->t[k].cols);
         if (n > best) best = n, p->main_type = (dtype)p->t[i].type;
     }
+    return DR_OK;
+}
+
+/* Behind each FP8 tensor its scales: model.layers.1.mlp.up_proj.weight_scale. */
+static int add_scales(layout *p, dr_err *e)
+{
+    int64_t n = 0;
+    for (int64_t i = 0; i < p->n; i++) n += p->t[i].type == DT_F8_E4M3;
+    if (!n) return DR_OK;
+    pack_tensor *t = mem_alloc((size_t)(p->n + n) * sizeof *t), *to = t;
+    if (!t) return err_nomem(e, (size_t)(p->n + n) * sizeof *t, "list of tensors");
+    for (int64_t i = 0; i < p->n; i++) {
+        *to++ = p->t[i];
+        if (p->t[i].type != DT_F8_E4M3) continue;
+        *to = p->t[i];
+        to->scale = true, to->type = DT_F32, to->cols = 1;
+        size_t k = strlen(to->name);
+        snprintf(to->name + k, sizeof to->name - k, "_scale");
+        to++;
+    }
+    mem_free(p->t);
+    p->t = t, p->n = p->cap = to - t;
     return DR_OK;
 }
 
@@ -319,6 +344,7 @@ int layout_make(layout *p, const pack_job *j, dr_err *e)
     int rc = m.used ? add_all(&m, e) : err_nomem(e, (size_t)tensors_count(j->src->ts), "tensors");
     mem_free(m.used);
     if (rc == DR_OK) rc = choose_types(p, j, e);
+    if (rc == DR_OK) rc = add_scales(p, e);
     if (rc == DR_OK) rc = j->to == CONTAINER_META ? cut_shards(p, j, e) : cut_files(p, j, e);
     if (rc != DR_OK) layout_free(p);
     return rc;

@@ -5,6 +5,7 @@
  * of the chunks' CRCs) can be made again from a file. */
 #include "pack/pipeline.h"
 #include <inttypes.h>
+#include <math.h>
 #include <string.h>
 #include <zlib.h>
 #include "base/mem.h"
@@ -69,7 +70,40 @@ static bool copies(const run *r, const pack_tensor *t)
     bool whole = t->cols == t->all_cols || type_get(t->type)->elems == 1;
     bool moved = t->n_dims == 1 && r->adjacent != r->j->src->hp.adjacent &&
                  pack_role_rotated(t->role);
-    return t->src && t->src->type == t->type && !t->scale && whole && !moved && !edited(r->j, t);
+    return t->src && t->src->type == t->type && !t->scale && whole && !moved && !edited(r->j, t) &&
+           pack_scales_of(r->j->src, t->src)->n_slice < 2;
+}
+
+/* ---- FP8 ---- */
+
+static float row_scale(const float *x, int64_t n)
+{
+    float most = 0;
+    for (int64_t i = 0; i < n; i++)
+        if (fabsf(x[i]) > most) most = fabsf(x[i]);
+    return most > 0 && most < INFINITY ? most / 448 : 1;
+}
+
+static int encode_fp8(float *x, int64_t rows, int64_t cols, uint8_t *dst)
+{
+    int rc = DR_OK;
+    for (; rc == DR_OK && rows-- > 0; x += cols, dst += cols) {
+        float s = row_scale(x, cols);
+        for (int64_t i = 0; i < cols; i++) x[i] /= s;
+        rc = quant_row(DT_F8_E4M3, x, dst, cols);
+    }
+    return rc;
+}
+
+/* The scales of n rows. Those that the source has are kept where its bytes are. */
+static void make_scales(const run *r, int64_t row, int64_t n, const float *x, float *dst)
+{
+    const pack_tensor *t = r->t;
+    const pack_scales *q = pack_scales_of(r->j->src, t->src);
+    bool kept = q->n_slice == 1 && !edited(r->j, t);
+    for (int64_t i = 0; i < n; i++)
+        dst[i] = kept ? q->of[pack_row_of(r->j->src, t->role, r->adjacent, row + i)]
+                      : row_scale(x + i * t->all_cols, t->all_cols);
 }
 
 static int copy_rows(const run *r, int64_t row, int64_t n, uint8_t *dst, void *scratch, dr_err *e)
@@ -100,9 +134,14 @@ static int make_rows(const run *r, int64_t row, int64_t n, uint8_t *dst, int thr
     int rc = pack_read(j->src, t->role, t->src, r->adjacent, t->row0 + row, n, x, raw, e);
     if (rc == DR_OK && edited(j, t)) rc = j->edit(j->arg, t, t->row0 + row, n, x, thread, e);
     if (rc != DR_OK) return rc;
+    if (t->scale) {
+        make_scales(r, row, n, x, (float *)(void *)dst);
+        return DR_OK;
+    }
     if (t->cols != t->all_cols)
         for (int64_t i = 0; i < n; i++)
             memmove(x + i * t->cols, x + i * t->all_cols + t->col0, (size_t)t->cols * sizeof *x);
+    if (t->type == DT_F8_E4M3) return encode_fp8(x, n, t->cols, dst);
     if (j->encode) return j->encode(j->arg, t, row, n, x, dst, thread, e);
     size_t bytes = row_bytes(t);
     for (int64_t i = 0; i < n && rc == DR_OK; i++)
