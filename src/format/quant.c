@@ -2,7 +2,7 @@
 #include "format/quant.h"
 #include <math.h>
 #include <string.h>
-#include "base/block.h"
+#include "base/block_pack.h"
 #include "base/err.h"
 #include "base/half.h"
 
@@ -60,31 +60,24 @@ static void q4_1(const float *x, block_q4_1 *b)
                              cut((x[j + 16] - lo) * id + 0.5f, 15) << 4);
 }
 
-static void pack5(const int q[32], uint8_t qh[4], uint8_t qs[16])
-{
-    memset(qh, 0, 4);
-    for (int j = 0; j < 32; j++) qh[j / 8] |= (uint8_t)(q[j] >> 4 << j % 8);
-    for (int j = 0; j < 16; j++) qs[j] = (uint8_t)((q[j] & 15) | (q[j + 16] & 15) << 4);
-}
-
 static void q5_0(const float *x, block_q5_0 *b)
 {
     float d = extreme(x, 32) / -16, id = inverse(d);
-    int q[32];
-    for (int j = 0; j < 32; j++) q[j] = cut(x[j] * id + 16.5f, 31);
+    uint8_t q[32];
+    for (int j = 0; j < 32; j++) q[j] = (uint8_t)cut(x[j] * id + 16.5f, 31);
     b->d = f32_to_f16(d);
-    pack5(q, b->qh, b->qs);
+    block_put_5(b->qh, b->qs, q);
 }
 
 static void q5_1(const float *x, block_q5_1 *b)
 {
     float lo, hi;
-    int q[32];
+    uint8_t q[32];
     range(x, 32, &lo, &hi);
     float d = (hi - lo) / 31, id = inverse(d);
-    for (int j = 0; j < 32; j++) q[j] = cut((x[j] - lo) * id + 0.5f, 31);
+    for (int j = 0; j < 32; j++) q[j] = (uint8_t)cut((x[j] - lo) * id + 0.5f, 31);
     b->d = f32_to_f16(d), b->m = f32_to_f16(lo);
-    pack5(q, b->qh, b->qs);
+    block_put_5(b->qh, b->qs, q);
 }
 
 static void q8_0(const float *x, block_q8_0 *b)
@@ -102,7 +95,7 @@ static void q8_0(const float *x, block_q8_0 *b)
 /* Scales and minima of n groups of `per` weights for types that say d*sc*q - dmin*mn, with q up
  * to qmax and sc, mn up to smax. dl and ml: the group's d*sc and dmin*mn as a reader sees them. */
 static void affine_groups(const float *x, int n, int per, int qmax, int smax, uint16_t *d,
-                          uint16_t *dmin, int *sc, int *mn, float *dl, float *ml)
+                          uint16_t *dmin, uint8_t *sc, uint8_t *mn, float *dl, float *ml)
 {
     float s[16], m[16], smost = 0, mmost = 0;
     for (int g = 0; g < n; g++) {
@@ -116,7 +109,8 @@ static void affine_groups(const float *x, int n, int per, int qmax, int smax, ui
     *d = f32_to_f16(smost / (float)smax), *dmin = f32_to_f16(mmost / (float)smax);
     float fd = f16_to_f32(*d), fm = f16_to_f32(*dmin), id = inverse(fd), im = inverse(fm);
     for (int g = 0; g < n; g++) {
-        sc[g] = near_int(s[g] * id, 0, smax), mn[g] = near_int(m[g] * im, 0, smax);
+        sc[g] = (uint8_t)near_int(s[g] * id, 0, smax);
+        mn[g] = (uint8_t)near_int(m[g] * im, 0, smax);
         dl[g] = fd * (float)sc[g], ml[g] = fm * (float)mn[g];
     }
 }
@@ -145,78 +139,42 @@ static void quants(const float *x, int n, int per, int qmin, int qmax, const flo
     }
 }
 
-static void pack_k4_scales(const int sc[8], const int mn[8], uint8_t s[12])
-{
-    for (int g = 0; g < 4; g++) {
-        s[g] = (uint8_t)(sc[g] | sc[g + 4] >> 4 << 6);
-        s[g + 4] = (uint8_t)(mn[g] | mn[g + 4] >> 4 << 6);
-        s[g + 8] = (uint8_t)((sc[g + 4] & 15) | (mn[g + 4] & 15) << 4);
-    }
-}
-
 static void q2_k(const float *x, block_q2_k *b)
 {
-    int sc[16], mn[16];
+    uint8_t sc[16], mn[16], q[256];
     float dl[16], ml[16];
-    uint8_t q[256];
     affine_groups(x, 16, 16, 3, 15, &b->d, &b->dmin, sc, mn, dl, ml);
     quants(x, 16, 16, 0, 3, dl, ml, q);
-    for (int g = 0; g < 16; g++) b->scales[g] = (uint8_t)(sc[g] | mn[g] << 4);
-    for (int i = 0; i < 64; i++) {
-        const uint8_t *p = q + i / 32 * 128 + i % 32;
-        b->qs[i] = (uint8_t)(p[0] | p[32] << 2 | p[64] << 4 | p[96] << 6);
-    }
+    block_put_k2(b, q, sc, mn);
 }
 
 static void q3_k(const float *x, block_q3_k *b)
 {
     int sc[16];
     float dl[16];
-    uint8_t q[256];
+    uint8_t q[256], u[16];
     signed_groups(x, 4, 32, &b->d, sc, dl);
     quants(x, 16, 16, -4, 3, dl, NULL, q);
-    memset(b->scales, 0, sizeof b->scales);
-    for (int g = 0; g < 16; g++) {
-        int u = sc[g] + 32;
-        b->scales[g % 8] |= (uint8_t)((u & 15) << g / 8 * 4);
-        b->scales[8 + g % 4] |= (uint8_t)(u >> 4 << g / 4 * 2);
-    }
-    memset(b->hmask, 0, sizeof b->hmask);
-    for (int i = 0; i < 256; i++) b->hmask[i % 32] |= (uint8_t)(q[i] >> 2 << i / 32);
-    for (int i = 0; i < 64; i++) {
-        const uint8_t *p = q + i / 32 * 128 + i % 32;
-        b->qs[i] = (uint8_t)((p[0] & 3) | (p[32] & 3) << 2 | (p[64] & 3) << 4 | (p[96] & 3) << 6);
-    }
+    for (int g = 0; g < 16; g++) u[g] = (uint8_t)(sc[g] + 32);
+    block_put_k3(b, q, u);
 }
 
 static void q4_k(const float *x, block_q4_k *b)
 {
-    int sc[8], mn[8];
+    uint8_t sc[8], mn[8], q[256];
     float dl[8], ml[8];
-    uint8_t q[256];
     affine_groups(x, 8, 32, 15, 63, &b->d, &b->dmin, sc, mn, dl, ml);
     quants(x, 8, 32, 0, 15, dl, ml, q);
-    pack_k4_scales(sc, mn, b->scales);
-    for (int i = 0; i < 128; i++) {
-        const uint8_t *p = q + i / 32 * 64 + i % 32;
-        b->qs[i] = (uint8_t)(p[0] | p[32] << 4);
-    }
+    block_put_k4(b, q, sc, mn);
 }
 
 static void q5_k(const float *x, block_q5_k *b)
 {
-    int sc[8], mn[8];
+    uint8_t sc[8], mn[8], q[256];
     float dl[8], ml[8];
-    uint8_t q[256];
     affine_groups(x, 8, 32, 31, 63, &b->d, &b->dmin, sc, mn, dl, ml);
     quants(x, 8, 32, 0, 31, dl, ml, q);
-    pack_k4_scales(sc, mn, b->scales);
-    memset(b->qh, 0, sizeof b->qh);
-    for (int i = 0; i < 256; i++) b->qh[i % 32] |= (uint8_t)(q[i] >> 4 << i / 32);
-    for (int i = 0; i < 128; i++) {
-        const uint8_t *p = q + i / 32 * 64 + i % 32;
-        b->qs[i] = (uint8_t)((p[0] & 15) | (p[32] & 15) << 4);
-    }
+    block_put_k5(b, q, sc, mn);
 }
 
 static void q6_k(const float *x, block_q6_k *b)
@@ -224,17 +182,11 @@ static void q6_k(const float *x, block_q6_k *b)
     int sc[16];
     float dl[16];
     uint8_t q[256];
+    int8_t s8[16];
     signed_groups(x, 32, 128, &b->d, sc, dl);
     quants(x, 16, 16, -32, 31, dl, NULL, q);
-    for (int g = 0; g < 16; g++) b->scales[g] = (int8_t)sc[g];
-    for (int h = 0; h < 2; h++)
-        for (int l = 0; l < 32; l++) {
-            const uint8_t *p = q + 128 * h + l;
-            b->ql[64 * h + l] = (uint8_t)((p[0] & 15) | (p[64] & 15) << 4);
-            b->ql[64 * h + 32 + l] = (uint8_t)((p[32] & 15) | (p[96] & 15) << 4);
-            b->qh[32 * h + l] = (uint8_t)(p[0] >> 4 | p[32] >> 4 << 2 | p[64] >> 4 << 4 |
-                                          p[96] >> 4 << 6);
-        }
+    for (int g = 0; g < 16; g++) s8[g] = (int8_t)sc[g];
+    block_put_k6(b, q, s8);
 }
 
 #define ROW(T, F) \

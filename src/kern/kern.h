@@ -43,6 +43,11 @@ int act_kind(int type);              /* which form a weight type multiplies with
 typedef void mul_fn(float *y, size_t ldy, const void *w, size_t row_bytes, int R,
                     const act *a, void *scratch);
 
+/* dst: `rows` rows of K weights as blocks of the slot's type, contiguous, from x (rows,K). w: K
+ * importances > 0, those of the columns; NULL: all 1. Finite, and no value beyond what a half can
+ * hold (65,504). The bytes are the same on every level (quant_body.h). */
+typedef void quant_fn(void *dst, const float *x, const float *w, int64_t rows, int64_t K);
+
 /* One tile of attention (docs/numerics.md, step 2) for R query rows of one KV head.
  * q (R,hs) f32 scaled. k: (hs,64) transposed tile; v: (64,hs); both of the slot's type.
  * Row r sees positions lo[r] <= j < hi[r] of the tile (lo >= hi: none, untouched).
@@ -53,6 +58,7 @@ typedef void attn_fn(float *m, float *l, float *acc, const float *q, int R, int 
 
 typedef struct {
     mul_fn *mul[KERN_MAX_TYPE];          /* by dtype; NULL: not a type */
+    quant_fn *quant[KERN_MAX_TYPE];      /* by dtype; NULL: format/quant.c has all there is */
     /* bytes of scratch that mul of this type wants for rows of K (float types: beside
      * MUL_FLOAT_SCRATCH, the greater of the two counts) */
     size_t (*mul_scratch)(int type, int K);

@@ -7,11 +7,13 @@
 
 void kern_init_avx2_q(kern *k);              /* kern_avx2_q.c: the quantised products */
 void kern_init_avx2_kv(kern *k);             /* kern_avx2_kv.c: the quantised cache */
+void kern_init_avx2_quant(kern *k);           /* kern_avx2_quant.c: weights by search */
 void kern_init_avx2(kern *k);
 void kern_init_avx2(kern *k)
 {
     KERN(fill)(k);
     kern_init_avx2_q(k);
     kern_init_avx2_kv(k);
+    kern_init_avx2_quant(k);
 }
 #endif

@@ -7,11 +7,13 @@
 
 void kern_init_avx512_q(kern *k);              /* kern_avx512_q.c: the quantised products */
 void kern_init_avx512_kv(kern *k);            /* kern_avx512_kv.c: the quantised cache */
+void kern_init_avx512_quant(kern *k);           /* kern_avx512_quant.c: weights by search */
 void kern_init_avx512(kern *k);
 void kern_init_avx512(kern *k)
 {
     KERN(fill)(k);
     kern_init_avx512_q(k);
     kern_init_avx512_kv(k);
+    kern_init_avx512_quant(k);
 }
 #endif

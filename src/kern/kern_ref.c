@@ -215,6 +215,7 @@ static int64_t argmax(const float *x, int64_t n)
 
 void kern_init_ref_q(kern *k);               /* kern_ref_q.c: the quantised products */
 void kern_init_ref_kv(kern *k);              /* kern_ref_kv.c: the quantised cache */
+void kern_init_ref_quant(kern *k);           /* kern_ref_quant.c: weights by search */
 void kern_init_ref(kern *k);
 void kern_init_ref(kern *k)
 {
@@ -234,4 +235,5 @@ void kern_init_ref(kern *k)
     k->argmax = argmax;
     kern_init_ref_q(k);
     kern_init_ref_kv(k);
+    kern_init_ref_quant(k);
 }

@@ -1,0 +1,7 @@
+/* kern_ref_quant.c - quant_body.h on the lanes of ref. */
+#include "kern/lane_ref.h"
+#define QUANT(name) ref_##name
+#include "kern/quant_body.h"
+
+void kern_init_ref_quant(kern *k);
+void kern_init_ref_quant(kern *k) { ref_init(k); }
