@@ -63,6 +63,18 @@ static inline void l_bytes(uint8_t *p, lf x)
     __m128i lo = _mm256_castsi256_si128(h), hi = _mm256_extracti128_si256(h, 1);
     _mm_storeu_si128((__m128i *)p, _mm_packus_epi16(lo, hi));
 }
+static inline lf l_floor(lf x)             { return (lf){ _mm256_floor_ps(x.a), _mm256_floor_ps(x.b) }; }
+static inline unsigned l_mask(lm m)
+{
+    return (unsigned)_mm256_movemask_ps(m.a) | (unsigned)_mm256_movemask_ps(m.b) << 8;
+}
+static inline float l_most(lf x)
+{
+    __m256 b = _mm256_max_ps(x.a, x.b);
+    __m128 c = _mm_max_ps(_mm256_castps256_ps128(b), _mm256_extractf128_ps(b, 1));
+    c = _mm_max_ps(c, _mm_movehl_ps(c, c));
+    return _mm_cvtss_f32(_mm_max_ss(c, _mm_shuffle_ps(c, c, 1)));
+}
 static inline void l_turn(float *to, const float *const *from)
 {
     for (int i = 0; i < LANES; i++)

@@ -34,6 +34,12 @@ static inline void l_bytes(uint8_t *p, lf a)
 {
     _mm_storeu_si128((__m128i *)p, _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(a)));
 }
+static inline lf l_floor(lf a)
+{
+    return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+}
+static inline unsigned l_mask(lm m)        { return m; }
+static inline float l_most(lf a)           { return _mm512_reduce_max_ps(a); }
 /* Four rows of four floats in each 128-bit part, then the parts. */
 static inline void l_turn(float *to, const float *const *from)
 {

@@ -44,6 +44,16 @@ static inline lf l_f16(lf a)
 }
 /* integers 0..255 as bytes */
 static inline void l_bytes(uint8_t *p, lf a) { LANE_EACH p[i] = (uint8_t)a.v[i]; }
+/* towards minus infinity */
+static inline lf l_floor(lf a)     { LANE_EACH a.v[i] = floorf(a.v[i]); return a; }
+/* lane i is bit i */
+static inline unsigned l_mask(lm m) { unsigned b = 0; LANE_EACH b |= (unsigned)m.v[i] << i; return b; }
+static inline float l_most(lf a)                 /* of all lanes; no NaN */
+{
+    float m = a.v[0];
+    LANE_EACH m = a.v[i] > m ? a.v[i] : m;
+    return m;
+}
 /* to[j][i] = from[i][j], sixteen rows of sixteen; from[i] NULL: zeros */
 static inline void l_turn(float *to, const float *const *from)
 {

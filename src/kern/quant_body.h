@@ -1,5 +1,6 @@
 /* quant_body.h - quantisers by search: floats to blocks with the least importance-weighted
  * squared error, sum of w (x - y)^2. Included after a lane_*.h; QUANT(name) names the functions.
+ * quant_plain_body.h has the types that are only rounded, quant_iq_body.h those with tables.
  *
  * Sixteen groups of weights (a set) are worked on side by side, one a lane; x[j] is weight j of
  * every group. No operation mixes lanes and sums over a super-block are made in ascending order,
@@ -14,6 +15,7 @@
 #include <math.h>
 #include <stdbool.h>
 #include "base/block_pack.h"
+#include "base/iq_grid.h"
 #include "kern/kern.h"
 
 /* The passes over a set are functions of their own: inlined, the searches would unroll into
@@ -67,19 +69,36 @@ QUANT_PASS lf extreme(const group_set *s, int per)
     return best;
 }
 
-/* ---- types that say d q, q from -n to n-1 ---- */
+/* ---- types that say d q, q from -n to n-1, or, n 0: one of IQ4_VALUES ---- */
+
+static const float iq4_values[] = { IQ4_VALUES };
+
+QUANT_INLINE lf code_of(lf v, float n)           /* the nearest q */
+{
+    if (n != 0) return clamp(l_round(v), -n, n - 1);
+    lf q = l_set(iq4_values[0]);
+    for (int i = 1; i < 16; i++)
+        q = l_sel(l_lt(l_set((iq4_values[i - 1] + iq4_values[i]) / 2), v), l_set(iq4_values[i]), q);
+    return q;
+}
 
 /* With q = x inv rounded: the sums of w x q and w q q. */
-QUANT_PASS void scale_sums(const group_set *s, int per, float n, lf inv, lf *xq, lf *qq)
+QUANT_INLINE void scale_sums_n(const group_set *s, int per, float n, lf inv, lf *xq, lf *qq)
 {
     lf a = l_set(0), b = l_set(0);
     for (int j = 0; j < per; j++) {
         lf x = l_load(s->x + j * LANES), w = l_load(s->w + j * LANES);
-        lf q = clamp(l_round(l_mul(x, inv)), -n, n - 1), wq = l_mul(w, q);
+        lf q = code_of(l_mul(x, inv), n), wq = l_mul(w, q);
         a = l_fma(wq, x, a);
         b = l_fma(wq, q, b);
     }
     *xq = a, *qq = b;
+}
+
+QUANT_PASS void scale_sums(const group_set *s, int per, float n, lf inv, lf *xq, lf *qq)
+{
+    if (n != 0) scale_sums_n(s, per, n, inv, xq, qq);
+    else scale_sums_n(s, per, 0, inv, xq, qq);
 }
 
 /* Keep inv's integers if they explain more: score is what d q takes off the error. */
@@ -102,10 +121,20 @@ QUANT_PASS lf scale_search(const group_set *s, int per, float n, const float *en
     return d;
 }
 
-/* The integers for scale d, plus n, as bytes q[j][i]. */
+/* The integers for scale d, plus n, as bytes q[j][i]; n 0: the values' places. */
 QUANT_PASS void scale_bytes(const group_set *s, int per, float n, lf d, uint8_t *q)
 {
     lf inv = inverse(d);
+    if (n == 0) {
+        for (int j = 0; j < per; j++) {
+            lf v = l_mul(l_load(s->x + j * LANES), inv), c = l_set(0);
+            for (int i = 1; i < 16; i++)
+                c = l_sel(l_lt(l_set((iq4_values[i - 1] + iq4_values[i]) / 2), v),
+                          l_set((float)i), c);
+            l_bytes(q + j * LANES, c);
+        }
+        return;
+    }
     for (int j = 0; j < per; j++) {
         lf v = clamp(l_round(l_mul(l_load(s->x + j * LANES), inv)), -n, n - 1);
         l_bytes(q + j * LANES, l_add(v, l_set(n)));
@@ -127,6 +156,10 @@ QUANT_INLINE void put_half(uint16_t *h, float d) { *h = f32_to_f16(d + 0.0f); }
 
 static void QUANT(q4_0)(void *dst, const float *x, const float *w, int64_t rows, int64_t K)
 {
+    if (!w) {
+        plain_q4_0(dst, x, rows * K / 32);
+        return;
+    }
     block_q4_0 *b = dst;
     int64_t n = rows * K / 32;
     for (int64_t at = 0; at < n; at += LANES) {
@@ -149,6 +182,10 @@ static void QUANT(q4_0)(void *dst, const float *x, const float *w, int64_t rows,
 
 static void QUANT(q5_0)(void *dst, const float *x, const float *w, int64_t rows, int64_t K)
 {
+    if (!w) {
+        plain_q5_0(dst, x, rows * K / 32);
+        return;
+    }
     block_q5_0 *b = dst;
     int64_t n = rows * K / 32;
     for (int64_t at = 0; at < n; at += LANES) {
@@ -200,15 +237,20 @@ QUANT_PASS float super_scale(const float *s, const float *a, int groups, float s
 }
 
 /* The error of scale d. */
-QUANT_PASS lf scale_error(const group_set *s, int per, float n, lf d)
+QUANT_INLINE lf scale_error_n(const group_set *s, int per, float n, lf d)
 {
     lf inv = inverse(d), e = l_set(0);
     for (int j = 0; j < per; j++) {
         lf x = l_load(s->x + j * LANES), w = l_load(s->w + j * LANES);
-        lf q = clamp(l_round(l_mul(x, inv)), -n, n - 1), diff = l_fnma(d, q, x);
+        lf q = code_of(l_mul(x, inv), n), diff = l_fnma(d, q, x);
         e = l_fma(l_mul(w, diff), diff, e);
     }
     return e;
+}
+
+QUANT_PASS lf scale_error(const group_set *s, int per, float n, lf d)
+{
+    return n != 0 ? scale_error_n(s, per, n, d) : scale_error_n(s, per, 0, d);
 }
 
 /* Of t0 and its neighbours the one with the least error. */
@@ -234,32 +276,44 @@ QUANT_INLINE float lane_sum(lf a, int from, int n)
     return s;
 }
 
-/* d and the sixteen t of a super-block of sixteen groups of sixteen, and its bytes. */
-QUANT_PASS float signed_super(const group_set *s, float n, float smax, const float *ends,
-                                int n_ends, float t_out[LANES], uint8_t *q)
+/* One set: 16 / (256 / per) super-blocks. Their D into the lanes of d, their t and bytes. */
+QUANT_PASS void signed_super(const group_set *s, int per, float n, float smax, const float *ends,
+                             int n_ends, float d[LANES], float t_out[LANES], uint8_t *q)
 {
-    lf d = scale_search(s, 16, n, ends, n_ends, 2), xq, qq, err;
-    float ds[LANES], a[LANES];
-    scale_sums(s, 16, n, inverse(d), &xq, &qq);
-    l_store(ds, d);
+    int groups = 256 / per;
+    lf ds = scale_search(s, per, n, ends, n_ends, 2), xq, qq, err;
+    float sc[LANES], a[LANES];
+    scale_sums(s, per, n, inverse(ds), &xq, &qq);
+    l_store(sc, ds);
     l_store(a, qq);
-    float D = super_scale(ds, a, 16, smax, false);
-    lf t = clamp(l_round(l_mul(d, inverse(l_set(D)))), -smax, smax - 1);
-    t = near_scale(s, 16, n, l_set(D), t, smax, &err);
-    float best = lane_sum(err, 0, 16);
+    for (int o = 0; o < LANES; o += groups) {
+        float D = super_scale(sc + o, a + o, groups, smax, false);
+        for (int i = o; i < o + groups; i++) d[i] = D;
+    }
+    lf t = clamp(l_round(l_mul(ds, inverse(l_load(d)))), -smax, smax - 1);
+    t = near_scale(s, per, n, l_load(d), t, smax, &err);
     for (int r = 0; r < 2; r++) {
-        scale_sums(s, 16, n, inverse(l_mul(l_set(D), t)), &xq, &qq);
-        float num = lane_sum(l_mul(t, xq), 0, 16), den = lane_sum(l_mul(l_mul(t, t), qq), 0, 16);
-        float D2 = den > 0 ? f16_to_f32(f32_to_f16(num / den)) : 0;
-        if (D2 == D || D2 == 0) break;
-        lf t2 = near_scale(s, 16, n, l_set(D2), t, smax, &err);
-        float e2 = lane_sum(err, 0, 16);
-        if (!(e2 < best)) break;
-        best = e2, D = D2, t = t2;
+        float d2[LANES], keep[LANES];
+        scale_sums(s, per, n, inverse(l_mul(l_load(d), t)), &xq, &qq);
+        for (int o = 0; o < LANES; o += groups) {
+            float num = lane_sum(l_mul(t, xq), o, groups);
+            float den = lane_sum(l_mul(l_mul(t, t), qq), o, groups);
+            float D = den > 0 ? f16_to_f32(f32_to_f16(num / den)) : 0;
+            for (int i = o; i < o + groups; i++) d2[i] = D;
+        }
+        lf e2, t2 = near_scale(s, per, n, l_load(d2), t, smax, &e2);
+        for (int o = 0; o < LANES; o += groups) {
+            bool better = lane_sum(e2, o, groups) < lane_sum(err, o, groups);
+            for (int i = o; i < o + groups; i++) {
+                keep[i] = better ? 1 : 0;
+                if (better) d[i] = d2[i];
+            }
+        }
+        lm k = l_lt(l_set(0), l_load(keep));
+        t = l_sel(k, t2, t), err = l_sel(k, e2, err);
     }
     l_store(t_out, t);
-    scale_bytes(s, 16, n, l_mul(l_set(D), t), q);
-    return D;
+    scale_bytes(s, per, n, l_mul(l_load(d), t), q);
 }
 
 /* Sixteen groups of sixteen, or eight of thirty-two from lane `from`, in order. */
@@ -278,10 +332,11 @@ static void QUANT(q3_k)(void *dst, const float *x, const float *w, int64_t rows,
     for (int64_t at = 0; at < rows * K / 16; at += LANES, b++) {
         group_set s;
         uint8_t q[16 * LANES], all[256], sc[16];
-        float t[LANES];
+        float t[LANES], d[LANES];
         block_q3_k o;
         set_load(&s, x, w, 16, at, rows * K / 16, K);
-        put_half(&o.d, signed_super(&s, 4, 32, ends_3, COUNT(ends_3), t, q));
+        signed_super(&s, 16, 4, 32, ends_3, COUNT(ends_3), d, t, q);
+        put_half(&o.d, d[0]);
         for (int g = 0; g < 16; g++) sc[g] = (uint8_t)(int)(t[g] + 32);
         super_bytes(q, 16, 0, all);
         block_put_k3(&o, all, sc);
@@ -296,10 +351,11 @@ static void QUANT(q6_k)(void *dst, const float *x, const float *w, int64_t rows,
         group_set s;
         uint8_t q[16 * LANES], all[256];
         int8_t sc[16];
-        float t[LANES];
+        float t[LANES], d[LANES];
         block_q6_k o;
         set_load(&s, x, w, 16, at, rows * K / 16, K);
-        put_half(&o.d, signed_super(&s, 32, 128, ends_6, COUNT(ends_6), t, q));
+        signed_super(&s, 16, 32, 128, ends_6, COUNT(ends_6), d, t, q);
+        put_half(&o.d, d[0]);
         for (int g = 0; g < 16; g++) sc[g] = (int8_t)t[g];
         super_bytes(q, 16, 0, all);
         block_put_k6(&o, all, sc);
@@ -397,7 +453,7 @@ QUANT_PASS void affine_bytes(const group_set *s, int per, float n, lf d, lf b, u
 static const cut_ends cuts_4[] = { { 0, 0 }, { -.3f, -.3f }, { .3f, .3f }, { .55f, .55f },
     { .8f, .8f }, { 0, .5f }, { .5f, 0 }, { 1.1f, .4f }, { .4f, 1.1f }, { -.4f, .4f } };
 static const cut_ends cuts_5[] = { { 0, 0 }, { -.3f, -.3f }, { .3f, .3f }, { .6f, .6f },
-    { 0, .6f }, { .6f, 0 }, { -.4f, .4f }, { 1.1f, 1.1f } };
+    { 0, .6f }, { .6f, 0 }, { -.4f, .4f }, { 1.1f, 1.1f }, { 0, -1.03f }, { -.5f, -.53f } };
 
 QUANT_PASS void affine_blocks(void *dst, const float *x, const float *w, int64_t rows, int64_t K,
                                 bool five)
@@ -438,11 +494,19 @@ QUANT_PASS void affine_blocks(void *dst, const float *x, const float *w, int64_t
 
 static void QUANT(q4_1)(void *dst, const float *x, const float *w, int64_t rows, int64_t K)
 {
+    if (!w) {
+        plain_q4_1(dst, x, rows * K / 32);
+        return;
+    }
     affine_blocks(dst, x, w, rows, K, false);
 }
 
 static void QUANT(q5_1)(void *dst, const float *x, const float *w, int64_t rows, int64_t K)
 {
+    if (!w) {
+        plain_q5_1(dst, x, rows * K / 32);
+        return;
+    }
     affine_blocks(dst, x, w, rows, K, true);
 }
 
@@ -623,17 +687,4 @@ static void QUANT(q4_k)(void *dst, const float *x, const float *w, int64_t rows,
 static void QUANT(q5_k)(void *dst, const float *x, const float *w, int64_t rows, int64_t K)
 {
     affine_k(dst, x, w, rows, K, true);
-}
-
-static void QUANT(init)(kern *k)
-{
-    k->quant[DT_Q4_0] = QUANT(q4_0);
-    k->quant[DT_Q4_1] = QUANT(q4_1);
-    k->quant[DT_Q5_0] = QUANT(q5_0);
-    k->quant[DT_Q5_1] = QUANT(q5_1);
-    k->quant[DT_Q2_K] = QUANT(q2_k);
-    k->quant[DT_Q3_K] = QUANT(q3_k);
-    k->quant[DT_Q4_K] = QUANT(q4_k);
-    k->quant[DT_Q5_K] = QUANT(q5_k);
-    k->quant[DT_Q6_K] = QUANT(q6_k);
 }

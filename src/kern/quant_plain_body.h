@@ -1,0 +1,124 @@
+/* quant_plain_body.h - blocks of thirty-two by their range alone, no search: the bits of gguf-py's
+ * quants.py, which are llama.cpp's without an importance matrix. The lanes are sixteen values of
+ * one block here. Included before quant_body.h. */
+#include <string.h>
+#include "base/block.h"
+#include "base/half.h"
+
+static inline float plain_inverse(float d) { return d == 0 ? 0 : 1 / d; }
+
+/* The value of largest magnitude, with its sign; the first of equals. */
+static inline float plain_extreme(const float *x)
+{
+    lf a = l_abs(l_load(x)), b = l_abs(l_load(x + 16));
+    lf top = l_set(l_most(l_max(a, b)));
+    unsigned below = l_mask(l_lt(a, top)) | l_mask(l_lt(b, top)) << 16;
+    return below == ~0u ? 0 : x[__builtin_ctz(~below)];
+}
+
+static inline void plain_range(const float *x, float *lo, float *hi)
+{
+    lf a = l_load(x), b = l_load(x + 16), none = l_set(0);
+    *hi = l_most(l_max(a, b));
+    *lo = -l_most(l_max(l_sub(none, a), l_sub(none, b)));
+}
+
+/* Integers 0..top of one half: (x - lo) id + up, cut. */
+static inline lf plain_code(const float *x, float lo, float id, float up, float top)
+{
+    lf v = l_mul(l_sub(l_load(x), l_set(lo)), l_set(id));
+    return l_min(l_floor(l_add(v, l_set(up))), l_set(top));
+}
+
+static inline void plain_put_4(uint8_t qs[16], lf a, lf b)
+{
+    l_bytes(qs, l_fma(b, l_set(16), a));
+}
+
+static inline void plain_put_5(uint8_t qh[4], uint8_t qs[16], lf a, lf b)
+{
+    lf half = l_set(15.5f), sixteen = l_set(16);
+    lm ha = l_lt(half, a), hb = l_lt(half, b);
+    uint32_t h = l_mask(ha) | (uint32_t)l_mask(hb) << 16;
+    plain_put_4(qs, l_sel(ha, l_sub(a, sixteen), a), l_sel(hb, l_sub(b, sixteen), b));
+    for (int i = 0; i < 4; i++) qh[i] = (uint8_t)(h >> 8 * i);
+}
+
+static void plain_q4_0(void *dst, const float *x, int64_t n)
+{
+    uint8_t *p = dst;
+    for (int64_t i = 0; i < n; i++, x += 32, p += sizeof(block_q4_0)) {
+        block_q4_0 b;
+        float d = plain_extreme(x) / -8, id = plain_inverse(d);
+        b.d = f32_to_f16(d);
+        plain_put_4(b.qs, plain_code(x, 0, id, 8.5f, 15), plain_code(x + 16, 0, id, 8.5f, 15));
+        memcpy(p, &b, sizeof b);
+    }
+}
+
+static void plain_q4_1(void *dst, const float *x, int64_t n)
+{
+    uint8_t *p = dst;
+    for (int64_t i = 0; i < n; i++, x += 32, p += sizeof(block_q4_1)) {
+        block_q4_1 b;
+        float lo, hi;
+        plain_range(x, &lo, &hi);
+        float d = (hi - lo) / 15, id = plain_inverse(d);
+        b.d = f32_to_f16(d), b.m = f32_to_f16(lo);
+        plain_put_4(b.qs, plain_code(x, lo, id, 0.5f, 15), plain_code(x + 16, lo, id, 0.5f, 15));
+        memcpy(p, &b, sizeof b);
+    }
+}
+
+static void plain_q5_0(void *dst, const float *x, int64_t n)
+{
+    uint8_t *p = dst;
+    for (int64_t i = 0; i < n; i++, x += 32, p += sizeof(block_q5_0)) {
+        block_q5_0 b;
+        float d = plain_extreme(x) / -16, id = plain_inverse(d);
+        b.d = f32_to_f16(d);
+        plain_put_5(b.qh, b.qs, plain_code(x, 0, id, 16.5f, 31),
+                    plain_code(x + 16, 0, id, 16.5f, 31));
+        memcpy(p, &b, sizeof b);
+    }
+}
+
+static void plain_q5_1(void *dst, const float *x, int64_t n)
+{
+    uint8_t *p = dst;
+    for (int64_t i = 0; i < n; i++, x += 32, p += sizeof(block_q5_1)) {
+        block_q5_1 b;
+        float lo, hi;
+        plain_range(x, &lo, &hi);
+        float d = (hi - lo) / 31, id = plain_inverse(d);
+        b.d = f32_to_f16(d), b.m = f32_to_f16(lo);
+        plain_put_5(b.qh, b.qs, plain_code(x, lo, id, 0.5f, 31),
+                    plain_code(x + 16, lo, id, 0.5f, 31));
+        memcpy(p, &b, sizeof b);
+    }
+}
+
+/* Sixteen values as signed bytes; halves go away from zero. */
+static inline void plain_put_8(int8_t *q, lf x, float id)
+{
+    lf v = l_mul(x, l_set(id)), a = l_abs(v), t = l_floor(l_add(a, l_set(0.5f)));
+    t = l_sel(l_lt(l_set(0.5f), l_sub(t, a)), l_sub(t, l_set(1)), t);     // a + 0.5 was rounded up
+    t = l_min(t, l_set(127));
+    l_bytes((uint8_t *)q, l_add(l_sel(l_lt(v, l_set(0)), l_sub(l_set(0), t), t), l_set(128)));
+    for (int i = 0; i < 16; i++) q[i] = (int8_t)(q[i] ^ -128);
+}
+
+static void QUANT(q8_0)(void *dst, const float *x, const float *w, int64_t rows, int64_t K)
+{
+    uint8_t *p = dst;
+    (void)w;                                     /* 127 steps: there is nothing to search for */
+    for (int64_t i = 0; i < rows * K / 32; i++, x += 32, p += sizeof(block_q8_0)) {
+        block_q8_0 b;
+        float d = l_most(l_max(l_abs(l_load(x)), l_abs(l_load(x + 16)))) / 127;
+        float id = plain_inverse(d);
+        b.d = f32_to_f16(d);
+        plain_put_8(b.qs, l_load(x), id);
+        plain_put_8(b.qs + 16, l_load(x + 16), id);
+        memcpy(p, &b, sizeof b);
+    }
+}
