@@ -26,7 +26,8 @@ say = $(if $(V),,@echo '  $1')
 
 # One folder per build and compiler, so that switching back and forth rebuilds nothing.
 CCNAME := $(notdir $(firstword $(CC)))
-O := build/$(BUILD)$(if $(filter-out gcc cc,$(CCNAME)),-$(CCNAME))
+O := build/$(BUILD)$(if $(filter-out gcc cc,$(CCNAME)),-$(CCNAME))$(if $(or $(filter \
+     $(ARCH),$(shell uname -m)),$(findstring $(ARCH),$(CCNAME))),,-$(ARCH))
 
 CSTD   := -std=c17 -D_POSIX_C_SOURCE=200809L
 WARN   := -Wall -Wextra -Wshadow -Wvla -Wstrict-prototypes -Wmissing-prototypes -Wundef \
@@ -58,13 +59,17 @@ ISA_avx2   := -O3 -mavx2 -mfma -mf16c
 ISA_avx512 := -O3 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx512bf16 \
               -mavx512vbmi -mavx2 -mfma -mf16c -mprefer-vector-width=512
 ISA_amx    := $(ISA_avx512) -mamx-tile -mamx-int8 -mamx-bf16
+else ifeq ($(ARCH),aarch64)
+# gcc's first scheduler moves loads ahead until the tiles' registers run out
+ISA_neon   := -O3 -march=armv8.2-a+dotprod+fp16 \
+              $(if $(findstring clang,$(CCNAME)),,-fno-schedule-insns)
 endif
 ISA_ref    := -O2 -fno-tree-vectorize
 isa = $(if $(filter src/kern/%,$1),$(ISA_$(word 2,$(subst _, ,$(basename $(notdir $1))))))
 # Under the sanitizers these files cost minutes at -O3, and more with every check of "undefined";
 # the textbook kernels keep both.
 ifneq ($(filter asan ubsan tsan,$(BUILD)),)
-$(foreach l,avx2 avx512 amx,$(eval ISA_$l := $(filter-out -O3,$(ISA_$l)) -O1 -fno-sanitize=undefined))
+$(foreach l,avx2 avx512 amx neon,$(eval ISA_$l := $(filter-out -O3,$(ISA_$l)) -O1 -fno-sanitize=undefined))
 endif
 # What src/api/ defines is the library's face; everything else stays inside.
 vis = $(if $(filter src/api/%,$1),-fvisibility=default)
@@ -151,6 +156,16 @@ $(O)/%.h.ok: %.h
 	@$(CC) $(DR_CFLAGS) -MMD -MP -MF $@.d -MT $@ -Wno-unused-function -x c -fsyntax-only $< && touch $@
 lint:
 	@tools/lint.sh
+# The kernel checks alone, which need none of the libraries: also for another architecture than
+# this machine's, under an emulator.   make check-kern CC=aarch64-linux-gnu-gcc RUN=qemu-aarch64
+KERN_ONLY := $(KERN:%=%-alone)
+KERN_LIBO := $(filter-out %/dl.o %/hash.o,$(filter $(O)/src/base/% $(O)/src/kern/% $(O)/src/dev/% \
+             $(O)/src/format/quant% $(O)/src/format/dequant%,$(OBJ)))
+$(KERN_ONLY): $(O)/tests/%-alone: $(O)/tests/%.o $(O)/tests/lib/t.o $(KERN_LIBO)
+	$(call say,LD  $@)
+	$(Q)$(CC) $(OPT) $(LDFLAGS) -o $@ $^ -lm -lpthread
+check-kern: $(KERN_ONLY)
+	@RUN='$(RUN)' QEMU_LD_PREFIX=/usr/$(ARCH)-linux-gnu tests/run.sh $(KERN_ONLY)
 bench: $(KERN)
 	@set -e; for t in $(KERN); do $$t --bench; done
 
@@ -184,7 +199,7 @@ compdb:
 	@tools/compdb.sh $(O) > compile_commands.json && echo "wrote compile_commands.json"
 clean:
 	rm -rf build drover compile_commands.json
-.PHONY: all lib examples check check-unit check-e2e fuzz hdrcheck lint bench install uninstall \
+.PHONY: all lib examples check check-unit check-e2e check-kern fuzz hdrcheck lint bench install uninstall \
         man completion size compdb clean
 .SECONDARY:
 -include $(OBJ:.o=.d) $(UNIT:=.d) $(KERN:=.d) $(HDR:%=$(O)/%.ok.d)

@@ -1,6 +1,7 @@
 #!/bin/sh
 # run.sh - run test programs in turn and add up what they say.
 # usage: tests/run.sh PROGRAM...     the last line is "N passed, N failed"
+# $RUN, if given, runs each program: an emulator with its options.
 # A program may take $TEST_TIMEOUT seconds (default 300); it is killed after that and counts as
 # failed. A line of its output that starts with "skip" is passed on.
 limit=${TEST_TIMEOUT:-300}
@@ -11,7 +12,7 @@ trap 'exit 130' INT TERM
 start=$(date +%s)
 for t in "$@"; do
     t0=$(date +%s)
-    timeout -k 5 "$limit" "$t" >"$log" 2>&1 </dev/null
+    timeout -k 5 "$limit" ${RUN:-} "$t" >"$log" 2>&1 </dev/null
     rc=$?
     echo "== $t ($(($(date +%s) - t0)) s)"
     # ours: "N passed, N failed[, N skipped]"; cmocka: "[  PASSED  ] N test(s)."

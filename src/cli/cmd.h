@@ -63,7 +63,6 @@ int cmd_done(const command *c);
 
 extern const command cmd_bench;
 extern const command cmd_convert;
-extern const command cmd_chat_render;
 extern const command cmd_get;
 extern const command cmd_help;
 extern const command cmd_info;

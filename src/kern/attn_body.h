@@ -14,20 +14,20 @@ static inline __attribute__((always_inline)) void ATT(scores)(int R, float *s, c
                                                               int hs, const KT *k)
 {
     vf acc[ATT_R * 4];
-#pragma GCC unroll 32
+    UNROLL(32)
     for (int i = 0; i < R * 4; i++) acc[i] = v_set(0);
     for (int d = 0; d < hs; d++, k += ATTN_TILE) {
         vf kk[4];
-#pragma GCC unroll 4
+        UNROLL(4)
         for (int i = 0; i < 4; i++) kk[i] = K_LOAD(k + 16 * i);
-#pragma GCC unroll 8
+        UNROLL(8)
         for (int r = 0; r < R; r++) {
             vf b = v_set(q[r * hs + d]);
-#pragma GCC unroll 4
+            UNROLL(4)
             for (int i = 0; i < 4; i++) acc[r * 4 + i] = v_fma(b, kk[i], acc[r * 4 + i]);
         }
     }
-#pragma GCC unroll 32
+    UNROLL(32)
     for (int i = 0; i < R * 4; i++) v_store(s + 16 * i, acc[i]);
 }
 
@@ -35,14 +35,14 @@ static inline __attribute__((always_inline)) void ATT(scores)(int R, float *s, c
 static inline float ATT(soften)(float *s, float *m, float *l, int lo, int hi)
 {
     vf a[4], top = v_set(*m), none = v_set(-INFINITY);
-#pragma GCC unroll 4
+    UNROLL(4)
     for (int i = 0; i < 4; i++) {
         a[i] = v_load(s + 16 * i);
         top = v_max(v_inside(a[i], none, 16 * i, lo, hi), top);
     }
     float new = v_max_all(top);
     vf t = v_set(-new);
-#pragma GCC unroll 4
+    UNROLL(4)
     for (int i = 0; i < 4; i++) {
         a[i] = v_inside(v_exp(v_add(a[i], t)), v_set(0), 16 * i, lo, hi);
         v_store(s + 16 * i, a[i]);
@@ -60,9 +60,9 @@ static inline __attribute__((always_inline)) void ATT(weigh)(int R, int W, int t
                                                              const KT *v, int hs, int j0, int j1)
 {
     vf a[ATT_R * 4];
-#pragma GCC unroll 8
+    UNROLL(8)
     for (int r = 0; r < R; r++)
-#pragma GCC unroll 4
+        UNROLL(4)
         for (int i = 0; i < W; i++) {
             const float *at = acc + r * hs + 16 * i;
             a[r * W + i] = v_mul(tail ? v_load_n(at, tail) : v_load(at), v_set(c[r]));
@@ -70,18 +70,18 @@ static inline __attribute__((always_inline)) void ATT(weigh)(int R, int W, int t
     v += (size_t)j0 * (size_t)hs;
     for (int j = j0; j < j1; j++, v += hs) {
         vf vv[4];
-#pragma GCC unroll 4
+        UNROLL(4)
         for (int i = 0; i < W; i++) vv[i] = tail ? K_LOAD_N(v, tail) : K_LOAD(v + 16 * i);
-#pragma GCC unroll 8
+        UNROLL(8)
         for (int r = 0; r < R; r++) {
             vf b = v_set(p[r * ATTN_TILE + j]);
-#pragma GCC unroll 4
+            UNROLL(4)
             for (int i = 0; i < W; i++) a[r * W + i] = v_fma(b, vv[i], a[r * W + i]);
         }
     }
-#pragma GCC unroll 8
+    UNROLL(8)
     for (int r = 0; r < R; r++)
-#pragma GCC unroll 4
+        UNROLL(4)
         for (int i = 0; i < W; i++) {
             float *at = acc + r * hs + 16 * i;
             if (tail) v_store_n(at, a[r * W + i], tail);

@@ -6,6 +6,7 @@ void kern_init_ref(kern *k);
 void kern_init_avx2(kern *k);
 void kern_init_avx512(kern *k);
 void kern_init_amx(kern *k);
+void kern_init_neon(kern *k);
 
 const kern_level kern_levels[] = {
     { "ref",    0,                              kern_init_ref },
@@ -13,6 +14,8 @@ const kern_level kern_levels[] = {
     { "avx2",   CPU_AVX2,                       kern_init_avx2 },
     { "avx512", CPU_AVX2 | CPU_AVX512,          kern_init_avx512 },
     { "amx",    CPU_AVX2 | CPU_AVX512 | CPU_AMX, kern_init_amx },
+#elif defined(__aarch64__)
+    { "neon",   CPU_NEON,                       kern_init_neon },
 #endif
 };
 const int n_kern_levels = sizeof kern_levels / sizeof *kern_levels;

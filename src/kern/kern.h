@@ -89,7 +89,8 @@ typedef struct {
 
 /* Bundles that shipped together, not flags: AVX2 is AVX2+FMA+F16C (Haswell, Zen); AVX512 is
  * F+BW+DQ+VL+VNNI+BF16+VBMI (Zen 4, Sapphire Rapids; Cooper Lake has no VBMI and runs avx2);
- * AMX adds tiles, int8, bf16, and the operating system's permission to use them. */
+ * AMX adds tiles, int8, bf16, and the operating system's permission to use them. NEON is
+ * Armv8.2 with dot products and half precision (Neoverse N1, Cortex-A76, Apple M1 and later). */
 enum { CPU_AVX2 = 1 << 0, CPU_AVX512 = 1 << 1, CPU_AMX = 1 << 2, CPU_NEON = 1 << 3 };
 unsigned cpu_detect(void);
 

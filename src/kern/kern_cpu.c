@@ -3,7 +3,10 @@
 #define _GNU_SOURCE             /* syscall */
 #include "kern/kern.h"
 
-#if defined(__x86_64__)
+#if defined(__aarch64__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#elif defined(__x86_64__)
 #include <cpuid.h>
 #include <stdbool.h>
 #include <sys/syscall.h>
@@ -38,7 +41,8 @@ unsigned cpu_detect(void)
         f |= CPU_AVX512;
     if ((f & CPU_AVX512) && amx_usable()) f |= CPU_AMX;
 #elif defined(__aarch64__)
-    f |= CPU_NEON;
+    const unsigned long want = HWCAP_ASIMD | HWCAP_ASIMDHP | HWCAP_ASIMDDP;
+    if ((getauxval(AT_HWCAP) & want) == want) f |= CPU_NEON;
 #endif
     return f;
 }

@@ -16,31 +16,31 @@ static inline __attribute__((always_inline)) void MUL(tile)(int R, int C, const 
                                                             float *y, size_t ldy)
 {
     vf acc[MUL_R * MUL_C];
-#pragma GCC unroll 32
+    UNROLL(32)
     for (int i = 0; i < R * C; i++) acc[i] = first ? v_set(0) : P[i];
     int k = 0;
     for (; k + STEP <= K; k += STEP) {
         WV a[MUL_R];
-#pragma GCC unroll 8
+        UNROLL(8)
         for (int r = 0; r < R; r++) a[r] = W_LOAD(w + (size_t)r * ldw + k);
-#pragma GCC unroll 8
+        UNROLL(8)
         for (int c = 0; c < C; c++) {
             XV b = X_LOAD(x + (size_t)c * ldx + k);
-#pragma GCC unroll 8
+            UNROLL(8)
             for (int r = 0; r < R; r++) acc[r * C + c] = MAC(a[r], b, acc[r * C + c]);
         }
     }
     if (k < K) {
-#pragma GCC unroll 8
+        UNROLL(8)
         for (int r = 0; r < R; r++) {
             WV a = W_LOAD_N(w + (size_t)r * ldw + k, K - k);
-#pragma GCC unroll 8
+            UNROLL(8)
             for (int c = 0; c < C; c++)
                 acc[r * C + c] = MAC(a, X_LOAD_N(x + (size_t)c * ldx + k, K - k), acc[r * C + c]);
         }
     }
     if (!last) {
-#pragma GCC unroll 32
+        UNROLL(32)
         for (int i = 0; i < R * C; i++) P[i] = acc[i];
         return;
     }
@@ -49,9 +49,9 @@ static inline __attribute__((always_inline)) void MUL(tile)(int R, int C, const 
     if (R == MUL_R && C >= 4) v_tree_4x4(y, ldy, acc, C), c = 4;
     if (R == MUL_R && C - c >= 2) v_tree_4x2(y + (size_t)c * ldy, ldy, acc + c, C), c += 2;
 #endif
-#pragma GCC unroll 8
+    UNROLL(8)
     for (; c < C; c++)
-#pragma GCC unroll 8
+        UNROLL(8)
         for (int r = 0; r < R; r++) y[(size_t)c * ldy + (size_t)r] = v_tree(acc[r * C + c]);
 }
 

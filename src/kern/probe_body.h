@@ -6,4 +6,5 @@ double probe_rate(double (*burst)(void), double seconds);
 void probe_init_avx2(probe *p);
 void probe_init_avx512(probe *p);
 void probe_init_amx(probe *p);
+void probe_init_neon(probe *p);
 #endif

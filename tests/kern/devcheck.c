@@ -1,7 +1,10 @@
 /* devcheck.c - the CPU device's operations: against plain double precision at odd shapes, and
  * bit against bit for every way of cutting the same work (threads, batches, pieces of a prompt).
  *
- *     devcheck [NAME...]     every level this CPU has */
+ *     devcheck [NAME...]     every level this CPU has
+ *
+ * With DR_QUICK set every level is given the few ways of cutting that the slow textbook level has:
+ * for emulators. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,7 +18,7 @@
 #include "t.h"
 
 static const char *level;
-static bool slow;                       /* the textbook level: fewer ways of cutting */
+static bool slow;                       /* fewer ways of cutting: the textbook level, emulators */
 static const int threads[] = { 1, 3, 2, 7 };
 #define N_THREADS (slow ? 2 : 4)
 
@@ -487,7 +490,7 @@ int main(int argc, char **argv)
     unsigned have = cpu_detect();
     for (int l = 0; l < n_kern_levels; l++) {
         level = kern_levels[l].name;
-        slow = l == 0;
+        slow = l == 0 || getenv("DR_QUICK");
         if ((kern_levels[l].need & have) != kern_levels[l].need) {
             printf("skip %s: not on this CPU\n", level);
             continue;

@@ -21,6 +21,7 @@ void kern_init_ref_q(kern *k);
 void kern_init_avx2_q(kern *k);
 void kern_init_avx512_q(kern *k);
 void kern_init_amx_q(kern *k);
+void kern_init_neon_q(kern *k);
 
 static const kern_level q_levels[] = {
     { "ref", 0, kern_init_ref_q },
@@ -28,6 +29,8 @@ static const kern_level q_levels[] = {
     { "avx2", CPU_AVX2, kern_init_avx2_q },
     { "avx512", CPU_AVX2 | CPU_AVX512, kern_init_avx512_q },
     { "amx", CPU_AVX2 | CPU_AVX512 | CPU_AMX, kern_init_amx_q },
+#elif defined(__aarch64__)
+    { "neon", CPU_NEON, kern_init_neon_q },
 #endif
 };
 static const int n_q_levels = sizeof q_levels / sizeof *q_levels;
