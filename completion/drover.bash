@@ -24,7 +24,7 @@ _drover() {
                 convert:-*) words="--type --to --max-shard-size --shards -f --force -t --threads -q --quiet -h --help" ;;
                 bench:-*) words="-p --prompt -n --gen -d --depth -b --batch -r --reps --shape --type --kv-type --json -t --threads -h --help" ;;
                 logits:-*) words="--ids --out --chunk --last --kv-type -t --threads -h --help" ;;
-                perplexity:-*) words="-f --file --ids -c --ctx --kv-type --json -t --threads -h --help" ;;
+                perplexity:-*) words="-f --file --ids -c --ctx --save-logits --kl --kv-type --json -t --threads -h --help" ;;
                 synth:-*) words="--shape --type -o --out --tokenizer --seed --shard -t --threads -q --quiet -h --help" ;;
                 tokenize:-*) words="-f --file --no-bos --special -d --decode -h --help" ;;
                 verify:-*) words="--make --against --json -t --threads -h --help" ;;

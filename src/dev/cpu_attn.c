@@ -93,6 +93,17 @@ static void put_column(void *tile, int at, const void *x, int hs, kv_type t)
             ((uint16_t *)tile)[d * KV_PAGE + at] = ((const uint16_t *)x)[d];
 }
 
+/* A quantised cache has its heads turned by a Hadamard matrix, which spreads what is large in few
+ * elements over all and is undone by turning q, and the output, likewise. By the largest power of
+ * two that divides hs; V by 64 at most. */
+static void spread(const kern *k, float *x, int hs, int most)
+{
+    int n = hs & -hs;
+    if (n > most) n = most;
+    for (int i = 0; i < hs; i += n) k->hadamard(x + i, n);
+}
+enum { SPREAD_QK = 512, SPREAD_V = 64 };
+
 /* Bits of a value of a quantised cache; 0: it is one of floats. */
 static int q_bits(kv_type t) { return t == KV_Q8_0 ? 8 : t == KV_Q4_0 ? 4 : 0; }
 
@@ -135,21 +146,25 @@ static void rope_row(void *arg, int n, int thread)
     const float *cs = j->cs + (size_t)p * (size_t)hs;
     attn_space s = space_of(j->c, thread, hs);
     float *t = s.acc;
+    int bits = q_bits(kv->type);
     for (int h = 0; h < j->nh; h++) {
         float *q = j->q + ((size_t)n * (size_t)j->nh + (size_t)h) * (size_t)hs;
         turn(t, q, cs, hs, j->adjacent, j->qscale);
+        if (bits) spread(&j->c->k, t, hs, SPREAD_QK);
         memcpy(q, t, (size_t)hs * sizeof *t);
     }
     char *page = kv->base + (size_t)u->page[p / KV_PAGE] * kv->page_bytes;
     size_t row = kv_row_bytes(kv->type, hs), part = (size_t)KV_PAGE * row;
-    int bits = q_bits(kv->type);
     for (int h = 0; h < kv->nkv; h++) {
         size_t in = ((size_t)n * (size_t)kv->nkv + (size_t)h) * (size_t)hs;
         char *pk = page + (size_t)h * 2 * part, *pv = pk + part;
         uint16_t *half = (uint16_t *)s.accc;
         turn(t, j->k + in, cs, hs, j->adjacent, 1);
         if (bits) {
-            put_quantised(&j->c->k, bits, pk, at, t, j->v + in, hs);
+            memcpy(s.accc, j->v + in, (size_t)hs * sizeof *t);
+            spread(&j->c->k, t, hs, SPREAD_QK);
+            spread(&j->c->k, s.accc, hs, SPREAD_V);
+            put_quantised(&j->c->k, bits, pk, at, t, s.accc, hs);
             continue;
         }
         put_column(pk, at, stored(&j->c->k, kv->type, t, half, hs), hs, kv->type);
@@ -281,6 +296,7 @@ static void finish(const attn_job *j, const attn_task *t, const float *l, const 
             memcpy(y + d, &a, sizeof a);
         }
         for (; d < hs; d++) y[d] = acc[d] / l[r];
+        if (j->widen) spread(&j->c->k, y, hs, SPREAD_V);
     }
 }
 

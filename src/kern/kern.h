@@ -78,6 +78,8 @@ typedef struct {
      * (hs,64), v (64,hs); hs a multiple of 32 */
     void (*kv_q8)(float *k, float *v, const void *head, int hs);
     void (*kv_q4)(float *k, float *v, const void *head, int hs);
+    /* x (n,) times a Hadamard matrix of order n / sqrt(n), in place; n a power of two, 32 … 512 */
+    void (*hadamard)(float *x, int n);
     /* K values as Q4_0: 16 bytes and a scale, not yet f16, a block */
     void (*quant_q4)(uint8_t *q, float *d, const float *x, int K);
     /* acc (hs,) of a chunk into the running one: step 3 */

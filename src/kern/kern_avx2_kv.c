@@ -2,6 +2,7 @@
  * level's flags: only static functions and kern_init_avx2_kv may come out of it. */
 #if defined(__x86_64__)
 #include <immintrin.h>
+#include <math.h>
 #include "kern/kv_tile.h"
 
 static inline __m256 bytes(const int8_t *p)             /* eight int8 as f32 */
@@ -72,6 +73,35 @@ static void kv_q4(float *k, float *v, const void *head, int hs)
     }
 }
 
+/* Lanes of sign -0 are the upper of a pair: the partner less this; the others: the sum. */
+static inline __m256 pairs(__m256 x, __m256 partner, __m256 sign)
+{
+    return _mm256_add_ps(partner, _mm256_xor_ps(x, sign));
+}
+
+static void hadamard(float *x, int n)
+{
+    const __m256 s1 = _mm256_setr_ps(0, -0.0f, 0, -0.0f, 0, -0.0f, 0, -0.0f);
+    const __m256 s2 = _mm256_setr_ps(0, 0, -0.0f, -0.0f, 0, 0, -0.0f, -0.0f);
+    const __m256 s4 = _mm256_setr_ps(0, 0, 0, 0, -0.0f, -0.0f, -0.0f, -0.0f);
+    for (int i = 0; i < n; i += 8) {
+        __m256 a = _mm256_loadu_ps(x + i);
+        a = pairs(a, _mm256_permute_ps(a, 0xb1), s1);
+        a = pairs(a, _mm256_permute_ps(a, 0x4e), s2);
+        a = pairs(a, _mm256_permute2f128_ps(a, a, 1), s4);
+        _mm256_storeu_ps(x + i, a);
+    }
+    for (int s = 8; s < n; s *= 2)
+        for (int i = 0; i < n; i += 8) {
+            if (i & s) continue;
+            __m256 a = _mm256_loadu_ps(x + i), b = _mm256_loadu_ps(x + i + s);
+            _mm256_storeu_ps(x + i, _mm256_add_ps(a, b));
+            _mm256_storeu_ps(x + i + s, _mm256_sub_ps(a, b));
+        }
+    __m256 r = _mm256_set1_ps(1 / sqrtf((float)n));
+    for (int i = 0; i < n; i += 8) _mm256_storeu_ps(x + i, _mm256_mul_ps(_mm256_loadu_ps(x + i), r));
+}
+
 /* Eight of x as integers 0..15; max gives its second operand for a NaN. */
 static inline __m256i to_nibbles(const float *x, __m256 id)
 {
@@ -114,6 +144,7 @@ static void quant_q4(uint8_t *q, float *d, const float *x, int K)
 void kern_init_avx2_kv(kern *k);
 void kern_init_avx2_kv(kern *k)
 {
+    k->hadamard = hadamard;
     k->quant_q4 = quant_q4;
     k->kv_q8 = kv_q8;
     k->kv_q4 = kv_q4;

@@ -2,6 +2,7 @@
  * level's flags: only static functions and kern_init_avx512_kv may come out of it. */
 #if defined(__x86_64__)
 #include <immintrin.h>
+#include <math.h>
 #include "kern/kv_tile.h"
 
 static inline __m512 bytes(const int8_t *p)             /* sixteen int8 as f32 */
@@ -67,6 +68,33 @@ static void kv_q4(float *k, float *v, const void *head, int hs)
     }
 }
 
+/* Lanes whose number has bit s: the partner less this; the others: the sum. */
+static inline __m512 pairs(__m512 x, __m512 partner, __mmask16 upper)
+{
+    return _mm512_mask_sub_ps(_mm512_add_ps(x, partner), upper, partner, x);
+}
+
+static void hadamard(float *x, int n)
+{
+    for (int i = 0; i < n; i += 16) {
+        __m512 a = _mm512_loadu_ps(x + i);
+        a = pairs(a, _mm512_permute_ps(a, 0xb1), 0xaaaa);
+        a = pairs(a, _mm512_permute_ps(a, 0x4e), 0xcccc);
+        a = pairs(a, _mm512_shuffle_f32x4(a, a, 0xb1), 0xf0f0);
+        a = pairs(a, _mm512_shuffle_f32x4(a, a, 0x4e), 0xff00);
+        _mm512_storeu_ps(x + i, a);
+    }
+    for (int s = 16; s < n; s *= 2)
+        for (int i = 0; i < n; i += 16) {
+            if (i & s) continue;
+            __m512 a = _mm512_loadu_ps(x + i), b = _mm512_loadu_ps(x + i + s);
+            _mm512_storeu_ps(x + i, _mm512_add_ps(a, b));
+            _mm512_storeu_ps(x + i + s, _mm512_sub_ps(a, b));
+        }
+    __m512 r = _mm512_set1_ps(1 / sqrtf((float)n));
+    for (int i = 0; i < n; i += 16) _mm512_storeu_ps(x + i, _mm512_mul_ps(_mm512_loadu_ps(x + i), r));
+}
+
 static void quant_q4(uint8_t *q, float *d, const float *x, int K)
 {
     const __m512i mag = _mm512_set1_epi32(0x7fffffff);
@@ -94,6 +122,7 @@ static void quant_q4(uint8_t *q, float *d, const float *x, int K)
 void kern_init_avx512_kv(kern *k);
 void kern_init_avx512_kv(kern *k)
 {
+    k->hadamard = hadamard;
     k->quant_q4 = quant_q4;
     k->kv_q8 = kv_q8;
     k->kv_q4 = kv_q4;

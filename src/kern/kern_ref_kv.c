@@ -1,4 +1,5 @@
 /* kern_ref_kv.c - the quantised cache as docs/numerics.md writes it, one element at a time. */
+#include <math.h>
 #include <string.h>
 #include "base/half.h"
 #include "kern/kv_tile.h"
@@ -22,6 +23,20 @@ static void quant_q4(uint8_t *q, float *d, const float *x, int K)
             q[i % 16] = i < 16 ? u : (uint8_t)(q[i % 16] | u << 4);
         }
     }
+}
+
+/* Sums and differences of pairs that are 1, 2, 4 … apart; then the length is as it was. It is its
+ * own inverse. */
+static void hadamard(float *x, int n)
+{
+    for (int s = 1; s < n; s *= 2)
+        for (int i = 0; i < n; i++)
+            if (!(i & s)) {
+                float a = x[i], b = x[i + s];
+                x[i] = a + b, x[i + s] = a - b;
+            }
+    float r = 1 / sqrtf((float)n);
+    for (int i = 0; i < n; i++) x[i] *= r;
 }
 
 static float scale(const char *at, size_t i)
@@ -65,6 +80,7 @@ static void kv_q4(float *k, float *v, const void *head, int hs)
 void kern_init_ref_kv(kern *k);
 void kern_init_ref_kv(kern *k)
 {
+    k->hadamard = hadamard;
     k->quant_q4 = quant_q4;
     k->kv_q8 = kv_q8;
     k->kv_q4 = kv_q4;

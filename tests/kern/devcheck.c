@@ -248,19 +248,34 @@ static void play(const world *w, rows *r, int n_threads, const int *step, int n_
 
 /* x (hs,) as the cache gives it back. The quantised types are rounded by format/'s row quantiser
  * and read by its dequantiser, which follow the reference implementation. */
-static void kv_round(kv_type t, double *x, int hs)
+static void spread(double *x, int hs, int n)         /* by Hadamard matrices of order n */
 {
+    double y[128];
+    for (int i = 0; i < hs; i++) {
+        y[i] = 0;
+        for (int k = 0; k < n; k++)
+            y[i] += (__builtin_parity((unsigned)(i % n & k)) ? -1 : 1) * x[i / n * n + k] / sqrt(n);
+    }
+    memcpy(x, y, (size_t)hs * sizeof *x);
+}
+
+static void kv_round(kv_type t, double *x, int hs, int most)
+{
+    bool quant = t == KV_Q8_0 || t == KV_Q4_0;
+    int n = (hs & -hs) < most ? hs & -hs : most;
+    if (quant) spread(x, hs, n);
     enum { MAX_HS = 128 };
-    float f[MAX_HS];
+    float f[MAX_HS] = { 0 };
     char block[MAX_HS * 2];
     int type = t == KV_Q8_0 ? DT_Q8_0 : t == KV_Q4_0 ? DT_Q4_0 : t == KV_F16 ? DT_F16
                : t == KV_BF16 ? DT_BF16 : DT_F32;
     for (int d = 0; d < hs; d++) f[d] = (float)x[d];
-    if (t == KV_Q8_0 || t == KV_Q4_0) {
+    if (quant) {
         CHECK(quant_row(type, f, block, hs) == DR_OK);
         dequant_row(type, block, f, hs);
     }
     for (int d = 0; d < hs; d++) x[d] = rounded(type, f[d]);
+    if (quant) spread(x, hs, n);                // it is its own inverse
 }
 
 /* y = x turned, in half order, in double. */
@@ -288,7 +303,7 @@ static void check_row(const world *w, const rows *r, int s, int t, int h)
         turned(k, r->k + (size_t)(r->off[s] + j) * nk + (size_t)(g * hs),
                r->cs + (size_t)j * (size_t)hs, hs, w->adjacent);
         p[j] = 0;
-        kv_round(w->type, k, hs);
+        kv_round(w->type, k, hs, 512);
         for (int d = 0; d < hs; d++) p[j] += q[d] * k[d];
         p[j] /= sqrt(hs);
         if (p[j] > top) top = p[j];
@@ -297,7 +312,7 @@ static void check_row(const world *w, const rows *r, int s, int t, int h)
     for (int j = lo; j <= t; j++) {
         for (int d = 0; d < hs; d++)
             k[d] = r->v[(size_t)(r->off[s] + j) * nk + (size_t)(g * hs + d)];
-        kv_round(w->type, k, hs);
+        kv_round(w->type, k, hs, 64);
         for (int d = 0; d < hs; d++) out[d] += p[j] / sum * k[d];
     }
     // a key may round the other way when its turn was computed in f32: one step of the type

@@ -458,6 +458,27 @@ static void check_quant_q4_format(void)
     }
 }
 
+static void check_hadamard(void)
+{
+    for (int n = 32; n <= 512; n *= 2)
+        for (int round = 0; round < 20; round++) {
+            for (int i = 0; i < n + 2 * PAD; i++) y[i] = 7;
+            for (int i = 0; i < n; i++) y[PAD + i] = yr[i] = x[i] = round % 4 ? t_rand() : wild(30);
+            ref.hadamard(yr, n);
+            new.hadamard(y + PAD, n);
+            CHECK(same_n(y + PAD, yr, (size_t)n));
+            for (int i = 0; i < PAD; i++) CHECK(y[i] == 7 && y[PAD + n + i] == 7);
+            if (round % 4 == 0) continue;
+            for (int i = 0; i < n; i += 7) {                    // by the definition
+                double sum = 0;
+                for (int k = 0; k < n; k++) sum += __builtin_parity((unsigned)(i & k)) ? -x[k] : x[k];
+                CHECK_NEAR(yr[i], sum / sqrt(n), 1e-5);
+            }
+        }
+    for (int i = 0; i < 128; i++) x[i] = 0;
+    BENCH("hadamard", "128", 128 * 8.0, "GB/s", new.hadamard(x, 128));
+}
+
 static void tile_of(int bits, void (*fn)(float *, float *, const void *, int),
                     void (*want)(float *, float *, const void *, int))
 {
@@ -505,6 +526,7 @@ static const struct { const char *name; size_t slot; void (*fn)(void); } checks[
     { "attn_merge", offsetof(kern, attn_merge),   check_attn_merge },
     { "argmax",     offsetof(kern, argmax),       check_argmax },
     { "quant_q4",   offsetof(kern, quant_q4),     check_quant_q4 },
+    { "hadamard",   offsetof(kern, hadamard),     check_hadamard },
     { "kv_q8",      offsetof(kern, kv_q8),        check_kv_q8 },
     { "kv_q4",      offsetof(kern, kv_q4),        check_kv_q4 },
 };

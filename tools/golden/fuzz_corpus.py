@@ -99,3 +99,32 @@ put(["shards"], "missing", b'{"weight_map":{"x":"c.safetensors"}}')
 put(["shards"], "escape", b'{"weight_map":{"x":"../a.safetensors"}}')
 put(["shards"], "wrong", b'{"weight_map":{"x":"b.safetensors"}}')
 put(["shards"], "number", b'{"weight_map":{"x":1}}')
+
+
+# reference log-probabilities (src/eval/logit_file.h): a window of 5 over 70 ids; the peer's kind
+def fnv(b):
+    h = 0xcbf29ce484222325
+    for (v,) in struct.iter_unpack("<Q", b):
+        h = (h ^ v) * 0x100000001b3 % 2 ** 64
+    return h
+
+
+def logit_row(V, twice=False):
+    n = min(V, 64)
+    b = struct.pack("<dfI", -1.5, 1e-3, n)
+    b += b"".join(struct.pack("<if", 0 if twice else i, i / 8) for i in range(n))
+    b += b"".join(struct.pack("<H", 125 * i) for i in range(V))
+    b += b"\0" * (-len(b) % 8)
+    return struct.pack("<Q", fnv(b)) + b
+
+
+os.makedirs(os.path.join(root, "logit_file"), exist_ok=True)
+L = ["logit_file"]
+for V in (3, 70):
+    ids = struct.pack("<5i", 0, 1, 2, 1, 0) + b"\0" * 4
+    head = b"DRVRLGT1" + struct.pack("<IIQ", V, 5, 1) + ids
+    put(L, "whole%d" % V, head + logit_row(V) * 4)
+    put(L, "twice%d" % V, head + logit_row(V, True) * 4)
+put(L, "many", b"DRVRLGT1" + struct.pack("<IIQ", 2 ** 24, 2 ** 24, 2 ** 63))
+put(L, "peer", b"_logits_" + struct.pack("<3i6i", 6, 5, 1, 0, 1, 2, 3, 4, 0) +
+    struct.pack("<ff6H", 16 / 65535, -16.5, 65535, 0, 60000, 30000, 7, 0) * 2)
