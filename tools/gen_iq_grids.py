@@ -49,11 +49,18 @@ print("""/* 8, 25, 43; 4, 12, 20 ... 52, 62; 1, 3, 5 ... 15 */
 
 #define GRID(type, name, LIST, POINT, LO, HI) \\
 const type name##_grid[] = { LIST(POINT) }; \\
-const uint8_t name##_code[2][sizeof name##_grid / sizeof *name##_grid] = { \\
+_Alignas(64) const uint8_t name##_code[2][sizeof name##_grid / sizeof *name##_grid] = { \\
     { LIST(LO) }, { LIST(HI) } \\
 }
 GRID(uint64_t, iq2_xxs, IQ2_XXS, TWO8, LO8, HI8);
 GRID(uint64_t, iq2_xs, IQ2_XS, TWO8, LO8, HI8);
 GRID(uint64_t, iq2_s, IQ2_S, TWO8, LO8, HI8);
 GRID(uint32_t, iq3_xxs, IQ3_XXS, XXS4, LO6, HI6);
-GRID(uint32_t, iq3_s, IQ3_S, S4, LO6, HI6);""")
+GRID(uint32_t, iq3_s, IQ3_S, S4, LO6, HI6);
+
+/* Eight signs by seven of them: minuses are even in number. */
+_Alignas(64) const uint8_t iq_sign_table[128] = {""")
+signs = list(q.IQ2_XXS.ksigns)
+for i in range(0, 128, 16):
+    print("    " + " ".join("0x%02x," % s for s in signs[i:i + 16]))
+print("};")

@@ -21,10 +21,6 @@ extern const uint8_t iq3_xxs_code[2][256], iq3_s_code[2][512];
 #define MXFP4_VALUES 0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12
 
 /* Eight signs from the seven bits stored: the number of minuses is even. Bit i: value i < 0. */
-static inline uint8_t iq_signs(unsigned seven)
-{
-    unsigned odd = seven ^ seven >> 4;
-    odd ^= odd >> 2, odd ^= odd >> 1;
-    return (uint8_t)(seven | (odd & 1) << 7);
-}
+extern const uint8_t iq_sign_table[128];
+static inline uint8_t iq_signs(unsigned seven) { return iq_sign_table[seven]; }
 #endif

@@ -15,13 +15,13 @@ typedef struct {
 
 static const opt opts[] = {
     { 0, "type", OPT_STR, offsetof(args, type), "TYPE",
-      "f32, f16 or bf16 (default: what the model has)" },
-    { 0, "to", OPT_CHOICE, offsetof(args, to), "auto|gguf|safetensors",
+      "f32, f16, bf16 or fp8 (default: what the model has)" },
+    { 0, "to", OPT_CHOICE, offsetof(args, to), "auto|gguf|safetensors|meta",
       "container (default: by OUT's name, see below)" },
     { 0, "max-shard-size", OPT_SIZE, offsetof(args, shard_size), "BYTES",
       "GGUF and safetensors: at most so many bytes of tensors in a file, 5G" },
     { 0, "shards", OPT_INT, offsetof(args, shards), "N",
-      "N files", 1, 99999 },
+      "N files; Meta: model-parallel shards", 1, 99999 },
     { 'f', "force", OPT_FLAG, offsetof(args, force), NULL, "replace OUT" },
     { 't', "threads", OPT_INT, offsetof(args, threads), "N", "threads (default: one per core)",
       0, 1024 },
@@ -54,7 +54,7 @@ static int run(const command *c, int argc, char **argv)
     (void)argc;
     dr_err e = {0};
     teller t = { .c = c, .quiet = a.quiet };
-    static const container kinds[] = { 0, CONTAINER_GGUF, CONTAINER_SAFETENSORS };
+    static const container kinds[] = { 0, CONTAINER_GGUF, CONTAINER_SAFETENSORS, CONTAINER_META };
     convert_opt o = { .out = argv[1], .to = a.to ? kinds[a.to] : pack_container_of(argv[1]),
                       .n_files = a.shards, .file_bytes = a.shard_size, .force = a.force,
                       .progress = show, .note = note, .arg = &t };
@@ -78,11 +78,13 @@ const command cmd_convert = {
     .summary = "turn a model from one container into another",
     .details =
         "IN is a GGUF file (the first part of a split one names the rest), a folder of safetensors,\n"
-        "or a short name that is downloaded. OUT's name says the container: NAME.gguf is GGUF, any\n"
-        "other name a folder of safetensors.\n"
+        "a folder of Meta's consolidated.*.pth, or the name of a fetched model. OUT's name says the\n"
+        "container: NAME.gguf is GGUF, FOLDER.pth Meta's form, any other folder safetensors.\n"
         "\n"
         "Without --type each tensor keeps its type; what the target cannot hold (quantised types in\n"
-        "safetensors) becomes bf16, and this is said.\n"
+        "safetensors and Meta's form, FP8 in GGUF) becomes bf16, and this is said. fp8 is what Meta's\n"
+        "own FP8 files are, in safetensors: E4M3 with a scale for each row for the feed-forward\n"
+        "matrices of all layers but the first and the last, bf16 for the rest.\n"
         "\n"
         "The output grows in the folder OUT.part and gets its name when it is complete. The same\n"
         "command after an interruption goes on where it was; what is there is checked.",

@@ -64,6 +64,7 @@ static size_t layout(cpu *c, char *base, int N, int K, int nh, int hs, int S)
     carve(base, &at, &c->qd, n * kk / 32 * sizeof(float));
     carve(base, &at, &c->s16, n * kk / 16 * sizeof(int16_t));
     carve(base, &at, &c->mul_space, t * c->mul_bytes);
+    carve(base, &at, &c->slice, t * n * SLICE_ROWS * sizeof(float));
     carve(base, &at, &c->attn_mem, t * c->attn_bytes);
     carve(base, &at, &c->task_start, (n + 1) * sizeof(int));
     carve(base, &at, &c->part, c->part_floats * sizeof(float));
@@ -105,8 +106,11 @@ static void embed_chunk(void *arg, int n, int thread)
     const embed_job *j = arg;
     const wmat *w = j->w;
     (void)thread;
-    dequant_row(w->type, (const char *)w->data + (size_t)j->tok[n] * w->row_bytes,
-                j->y + (size_t)n * (size_t)w->K, w->K);
+    float *y = j->y + (size_t)n * (size_t)w->K;
+    dequant_row(w->type, (const char *)w->data + (size_t)j->tok[n] * w->row_bytes, y, w->K);
+    for (int s = 0, k = 0; w->scale && s < w->n_slice; s++)
+        for (int end = k + w->K / w->n_slice; k < end; k++)
+            y[k] *= w->scale[(size_t)s * (size_t)w->rows + (size_t)j->tok[n]];
 }
 
 static void run_chunks(cpu *c, int n_chunks, size_t elems, void (*fn)(void *, int, int), void *arg)
@@ -225,6 +229,40 @@ static int mm_cut(int rows, int i, int n)
     return at < rows ? (int)at : rows;
 }
 
+/* Rows [r0,r0+R) of a matrix with scales: each slice's products times their row's scale, added
+ * up in order. */
+static void mm_scaled(const mm_job *j, const wmat *w, int r0, int R, float *y, size_t ldy,
+                      int thread)
+{
+    cpu *c = j->c;
+    char *space = c->mul_space + (size_t)thread * c->mul_bytes;
+    float *part = c->slice + (size_t)thread * (size_t)c->N * SLICE_ROWS;
+    int K = w->K / w->n_slice;
+    act a = j->a;
+    a.K = K;
+    for (int s = 0; s < w->n_slice; s++) {
+        const char *p = (const char *)w->data + (size_t)r0 * w->row_bytes +
+                        (size_t)s * (w->row_bytes / (size_t)w->n_slice);
+        const float *scale = w->scale + (size_t)s * (size_t)w->rows + r0;
+        a.x = j->a.x + (size_t)s * (size_t)K;
+        if (s == 0) {
+            c->k.mul[w->type](y, ldy, p, w->row_bytes, R, &a, space);
+            for (int n = 0; n < a.N; n++)
+                for (int r = 0; r < R; r++) y[(size_t)n * ldy + (size_t)r] *= scale[r];
+            continue;
+        }
+        for (int b = 0; b < R; b += SLICE_ROWS) {
+            int k = R - b < SLICE_ROWS ? R - b : SLICE_ROWS;
+            c->k.mul[w->type](part, SLICE_ROWS, p + (size_t)b * w->row_bytes, w->row_bytes, k, &a,
+                              space);
+            for (int n = 0; n < a.N; n++)
+                for (int r = 0; r < k; r++)
+                    y[(size_t)n * ldy + (size_t)(b + r)] += scale[b + r] *
+                                                            part[(size_t)n * SLICE_ROWS + (size_t)r];
+        }
+    }
+}
+
 static void mm_rows(void *arg, int chunk, int thread)
 {
     const mm_job *j = arg;
@@ -236,8 +274,12 @@ static void mm_rows(void *arg, int chunk, int thread)
     float *y = j->out[i].y + r0;
     size_t ldy = j->out[i].ldy;
     if (R == 0) return;
-    j->c->k.mul[w->type](y, ldy, (const char *)w->data + (size_t)r0 * w->row_bytes, w->row_bytes,
-                         R, &j->a, j->c->mul_space + (size_t)thread * j->c->mul_bytes);
+    if (w->scale)
+        mm_scaled(j, w, r0, R, y, ldy, thread);
+    else
+        j->c->k.mul[w->type](y, ldy, (const char *)w->data + (size_t)r0 * w->row_bytes,
+                             w->row_bytes, R, &j->a,
+                             j->c->mul_space + (size_t)thread * j->c->mul_bytes);
     if (!w->bias) return;
     for (int n = 0; n < j->a.N; n++)
         for (int r = 0; r < R; r++) y[(size_t)n * ldy + (size_t)r] += w->bias[r0 + r];
@@ -267,7 +309,8 @@ static void cpu_matmul(dev *d, const mm_out *out, int n_out, const float *x, siz
     for (int i = 0; i < n_out; i++) rows += out[i].w->rows;
     for (int i = 0; i < n_out; i++) {
         const wmat *w = out[i].w;
-        DR_ASSERT(w->K == K);
+        DR_ASSERT(w->K == K && (!w->scale || (act_kind(w->type) == ACT_F32 &&
+                                              w->n_slice > 0 && K % w->n_slice == 0)));
         j.want[act_kind(w->type)] = true;
         int step = mm_step(w, rows, N, d->n_threads);
         j.start[i + 1] = j.start[i] + (w->rows + step - 1) / step;

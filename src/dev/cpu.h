@@ -11,7 +11,8 @@
 enum {
     ATTN_ROWS = 64,         /* query rows of one KV head that a task takes through the cache */
     ATTN_SPLIT = 64,        /* fewer tasks than this: the chunks of a long cache are shared out */
-    MM_OUTS = 8             /* outputs of one matmul call at most */
+    MM_OUTS = 8,            /* outputs of one matmul call at most */
+    SLICE_ROWS = 64         /* rows whose products of one slice of K wait to be scaled */
 };
 
 /* One thread's part of an attention task: ATTN_ROWS query rows. */
@@ -37,6 +38,7 @@ typedef struct {
     int16_t *s16;                       /* (N,K/16) */
     char *mul_space;                    /* mul_bytes a thread */
     size_t mul_bytes;
+    float *slice;                       /* (N,SLICE_ROWS) a thread: products of one slice of K */
     char *attn_mem;                     /* attn_bytes a thread */
     size_t attn_bytes;
     int *task_start;                    /* (N+1,) first attention task of each run */

@@ -41,7 +41,8 @@ size_t json_cost(const void *bytes, size_t n)
     return cost + 4 * longest;
 }
 
-json_t *json_read(const void *bytes, size_t n, size_t budget, const char *what, dr_err *e)
+static json_t *read_as(const void *bytes, size_t n, size_t budget, size_t flags, const char *what,
+                       dr_err *e)
 {
     size_t cost = json_cost(bytes, n);
     if (cost > budget) {
@@ -50,13 +51,23 @@ json_t *json_read(const void *bytes, size_t n, size_t budget, const char *what, 
         return NULL;
     }
     json_error_t je;
-    json_t *j = json_loadb(bytes, n, JSON_REJECT_DUPLICATES, &je);
+    json_t *j = json_loadb(bytes, n, JSON_REJECT_DUPLICATES | flags, &je);
     if (j) return j;
     /* jansson says nothing at all when memory ends in some of its places */
     if (json_error_code(&je) == json_error_out_of_memory || !je.text[0])
         err_nomem(e, cost, what);
     else err_set(e, DR_EFORMAT, "%s: line %d: %s", what, je.line, je.text);
     return NULL;
+}
+
+json_t *json_read(const void *bytes, size_t n, size_t budget, const char *what, dr_err *e)
+{
+    return read_as(bytes, n, budget, 0, what, e);
+}
+
+json_t *json_read_wide(const void *bytes, size_t n, size_t budget, const char *what, dr_err *e)
+{
+    return read_as(bytes, n, budget, JSON_DECODE_INT_AS_REAL, what, e);
 }
 
 json_t *json_read_file(const char *path, size_t max_bytes, dr_err *e)

@@ -12,6 +12,9 @@ size_t json_cost(const void *bytes, size_t n);
 /* NULL on failure: broken, a key given twice, or costs more than `budget`. `what` names the
  * text in the message. Release with json_decref. */
 json_t *json_read(const void *bytes, size_t n, size_t budget, const char *what, dr_err *e);
+/* The same where whole numbers may have more than 64 bits (tokenizer_config.json's
+ * model_max_length is 10^30): they all come as reals. */
+json_t *json_read_wide(const void *bytes, size_t n, size_t budget, const char *what, dr_err *e);
 /* The same for a file of at most max_bytes, with a budget of 4 MB and twice its size. */
 json_t *json_read_file(const char *path, size_t max_bytes, dr_err *e);
 #endif

@@ -231,7 +231,7 @@ static int64_t find_tied(const meta *m)
         if (span_is(m->t[i].name, "output.weight")) head = i;
         if (span_is(m->t[i].name, "tok_embeddings.weight")) emb = i;
     }
-    if (head < 0 || emb < 0 || m->t[head].bytes != m->t[emb].bytes ||
+    if (head < 0 || emb < 0 || !m->t[head].bytes || m->t[head].bytes != m->t[emb].bytes ||
         m->join[head].axis != m->join[emb].axis)
         return -1;
     return memcmp(&m->part[head * m->n_shards], &m->part[emb * m->n_shards],

@@ -13,6 +13,7 @@
 #include "format/json.h"
 #include "format/meta.h"
 #include "format/names.h"
+#include "format/quant_config.h"
 #include "format/safetensors.h"
 
 enum { CONFIG_MAX = 1 << 20, INDEX_MAX = 64 << 20, SPLIT_MAX = 99999, SHARDS_MAX = 999 };
@@ -307,33 +308,12 @@ static int read_config(tensors *ts, const char *folder, const char *name, json_t
     return rc;
 }
 
-/* Formats whose tensors only look like weights. */
-static int check_quantization(const json_t *config, const char *folder, dr_err *e)
-{
-    static const struct { const char *method, *name; } known[] = {
-        { "gptq", "GPTQ" }, { "awq", "AWQ" }, { "bitsandbytes", "bitsandbytes" },
-        { "fbgemm_fp8", "FP8 (fbgemm)" }, { "fp8", "FP8" }, { "modelopt", "ModelOpt" },
-        { "compressed-tensors", "compressed-tensors" }, { "aqlm", "AQLM" }, { "hqq", "HQQ" },
-        { "eetq", "EETQ" }, { "quanto", "Quanto" }, { "mxfp4", "MXFP4" },
-    };
-    const json_t *q = json_object_get(config, "quantization_config");
-    if (!q || json_is_null(q)) return DR_OK;
-    const char *method = json_string_value(json_object_get(q, "quant_method"));
-    if (!method && (json_object_get(q, "load_in_4bit") || json_object_get(q, "load_in_8bit")))
-        method = "bitsandbytes";
-    for (size_t i = 0; method && i < sizeof known / sizeof *known; i++)
-        if (!strcmp(method, known[i].method)) method = known[i].name;
-    return err_set(e, DR_EUNSUPPORTED, "%s: its weights are quantised by %.60s, which is not read; "
-                   "the original or a GGUF of it is", folder, method ? method : "a method that "
-                   "config.json does not name");
-}
-
 static int read_configs(tensors *ts, const char *folder, dr_err *e)
 {
     int rc = read_config(ts, folder, "config.json", &ts->config, e);
     if (rc == DR_OK)
         rc = read_config(ts, folder, "generation_config.json", &ts->generation, e);
-    return rc == DR_OK && ts->config ? check_quantization(ts->config, folder, e) : rc;
+    return rc == DR_OK && ts->config ? quant_config_check(ts->config, folder, e) : rc;
 }
 
 /* A shard's name may not lead out of the folder. */

@@ -282,6 +282,14 @@ TYPE(q3_k, DT_Q3_K, 256, 16, 0)
 TYPE(q4_k, DT_Q4_K, 256, 32, 1)
 TYPE(q5_k, DT_Q5_K, 256, 32, 1)
 TYPE(q6_k, DT_Q6_K, 256, 16, 0)
+TYPE(iq4_nl, DT_IQ4_NL, 32, 32, 0)
+TYPE(iq4_xs, DT_IQ4_XS, 256, 32, 0)
+TYPE(mxfp4, DT_MXFP4, 32, 32, 0)
+TYPE(iq3_s, DT_IQ3_S, 256, 32, 0)
+TYPE(iq3_xxs, DT_IQ3_XXS, 256, 32, 0)
+TYPE(iq2_s, DT_IQ2_S, 256, 16, 0)
+TYPE(iq2_xs, DT_IQ2_XS, 256, 16, 0)
+TYPE(iq2_xxs, DT_IQ2_XXS, 256, 32, 0)
 
 static size_t mul_scratch(int type, int K)
 {
@@ -300,6 +308,10 @@ void kern_init_amx_q(kern *k)
     k->mul[DT_Q2_K] = mul_q2_k, k->mul[DT_Q3_K] = mul_q3_k;
     k->mul[DT_Q4_K] = mul_q4_k, k->mul[DT_Q5_K] = mul_q5_k;
     k->mul[DT_Q6_K] = mul_q6_k;
+    k->mul[DT_IQ4_NL] = mul_iq4_nl, k->mul[DT_IQ4_XS] = mul_iq4_xs, k->mul[DT_MXFP4] = mul_mxfp4;
+    k->mul[DT_IQ3_S] = mul_iq3_s, k->mul[DT_IQ3_XXS] = mul_iq3_xxs;
+    k->mul[DT_IQ2_S] = mul_iq2_s, k->mul[DT_IQ2_XS] = mul_iq2_xs;
+    k->mul[DT_IQ2_XXS] = mul_iq2_xxs;
     k->mul_scratch = mul_scratch;
 }
 #else

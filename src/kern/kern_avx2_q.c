@@ -4,8 +4,8 @@
  * scratch. Compiled with this level's flags; only kern_init_avx2_q comes out.
  *
  * VPMADDUBSW adds two products into 16 bits. RUN_<type> of its results fit there together:
- * weights of n bits leave 2^15 / (2 * 127 * (2^n - 1)). Eight bits do not fit at all, so Q8_0
- * multiplies |w| by the input with w's sign: 2 * 128 * 127 just fits. */
+ * weights up to top leave 2^15 / (2 * 127 * top). Eight bits do not fit at all, so Q8_0 and IQ4
+ * (RUN 0) multiply |w| by the input with w's sign: 2 * 128 * 127 just fits. */
 #if defined(__x86_64__)
 #include <stdbool.h>
 #include <string.h>
@@ -14,8 +14,10 @@
 #include "kern/unpack_body.h"
 
 enum { DIRECT_MAX = 4, PANEL_K = 1024, PANEL_ROWS = 64, TILE_N = 4, MAX_GROUPS = 16 };
-enum { RUN_q4_0 = 8, RUN_q4_1 = 8, RUN_q5_0 = 4, RUN_q5_1 = 4, RUN_q8_0 = 1,
-       RUN_q2_k = 4, RUN_q3_k = 4, RUN_q4_k = 8, RUN_q5_k = 4, RUN_q6_k = 2 };
+enum { RUN_q4_0 = 8, RUN_q4_1 = 8, RUN_q5_0 = 4, RUN_q5_1 = 4, RUN_q8_0 = 0,
+       RUN_q2_k = 4, RUN_q3_k = 4, RUN_q4_k = 8, RUN_q5_k = 4, RUN_q6_k = 2,
+       RUN_iq4_nl = 0, RUN_iq4_xs = 0, RUN_mxfp4 = 4, RUN_iq3_s = 4, RUN_iq3_xxs = 1,
+       RUN_iq2_s = 1, RUN_iq2_xs = 1, RUN_iq2_xxs = 1 };
 
 typedef void take_fn(const uint8_t *p, size_t s, int j, vi *t, vi *v, vf *w, vf *m);
 
@@ -33,14 +35,15 @@ TAKE_INLINE vf group_step(vf acc, const vi *v, const column *x, int k, vf w, con
                           int group, int off, int run)
 {
     vi S = _mm256_setzero_si256(), part = S;
+    int once = run ? run : 1;
     for (int i = 0; i < group / 4; i++) {
         int32_t four;
         memcpy(&four, x->q + k + 4 * i, 4);
         vi q = _mm256_set1_epi32(four), p;
-        if (run == 1) p = _mm256_maddubs_epi16(_mm256_abs_epi8(v[i]), _mm256_sign_epi8(q, v[i]));
+        if (!run) p = _mm256_maddubs_epi16(_mm256_abs_epi8(v[i]), _mm256_sign_epi8(q, v[i]));
         else p = _mm256_maddubs_epi16(v[i], q);
-        part = i % run ? _mm256_add_epi16(part, p) : p;
-        if ((i + 1) % run == 0 || i + 1 == group / 4)
+        part = i % once ? _mm256_add_epi16(part, p) : p;
+        if ((i + 1) % once == 0 || i + 1 == group / 4)
             S = _mm256_add_epi32(S, _mm256_madd_epi16(part, _mm256_set1_epi16(1)));
     }
     int A = 0;
@@ -52,10 +55,10 @@ TAKE_INLINE vf group_step(vf acc, const vi *v, const column *x, int k, vf w, con
     return acc;
 }
 
-/* The bytes of Q8_0 as signed ones; everything else stays. */
+/* The bytes of Q8_0 and IQ4 as signed ones; everything else stays. */
 TAKE_INLINE void signed_if(vi v[8], int run)
 {
-    for (int i = 0; run == 1 && i < 8; i++) v[i] = _mm256_xor_si256(v[i], byte_set(0x80));
+    for (int i = 0; !run && i < 8; i++) v[i] = _mm256_xor_si256(v[i], byte_set(0x80));
 }
 
 /* nc columns x of eight rows at p. While a group of rows is worked on, the next one, at `ahead`,
@@ -202,8 +205,8 @@ static void mul_many(float *y, size_t ldy, const uint8_t *w, size_t s, int R, co
         }
 }
 
-/* T: name; the offset of unsigned bytes is taken off through A, but Q8_0 has signed ones. */
-#define OFF(T) (RUN_##T == 1 ? 0 : (int)OFF_##T)
+/* T: name; the offset of unsigned bytes is taken off through A, but RUN 0 has signed ones. */
+#define OFF(T) (RUN_##T == 0 ? 0 : (int)OFF_##T)
 #define DIRECT(T, E, G, M, NC) case NC: direct(y, ldy, p, s, K, ahead, end, x, take_##T, E, \
     sizeof(block_##T), G, M, OFF(T), RUN_##T, NC); break;
 #define TILE(T, G, M, NC) case NC: tile(y, ldy, rows, first, pan, n, x, G, M, OFF(T), RUN_##T, \
@@ -244,6 +247,14 @@ TYPE(q3_k, 256, 16, 0)
 TYPE(q4_k, 256, 32, 1)
 TYPE(q5_k, 256, 32, 1)
 TYPE(q6_k, 256, 16, 0)
+TYPE(iq4_nl, 32, 32, 0)
+TYPE(iq4_xs, 256, 32, 0)
+TYPE(mxfp4, 32, 32, 0)
+TYPE(iq3_s, 256, 32, 0)
+TYPE(iq3_xxs, 256, 32, 0)
+TYPE(iq2_s, 256, 16, 0)
+TYPE(iq2_xs, 256, 16, 0)
+TYPE(iq2_xxs, 256, 32, 0)
 
 static size_t mul_scratch(int type, int K)
 {
@@ -302,6 +313,10 @@ void kern_init_avx2_q(kern *k)
     k->mul[DT_Q2_K] = mul_q2_k, k->mul[DT_Q3_K] = mul_q3_k;
     k->mul[DT_Q4_K] = mul_q4_k, k->mul[DT_Q5_K] = mul_q5_k;
     k->mul[DT_Q6_K] = mul_q6_k;
+    k->mul[DT_IQ4_NL] = mul_iq4_nl, k->mul[DT_IQ4_XS] = mul_iq4_xs, k->mul[DT_MXFP4] = mul_mxfp4;
+    k->mul[DT_IQ3_S] = mul_iq3_s, k->mul[DT_IQ3_XXS] = mul_iq3_xxs;
+    k->mul[DT_IQ2_S] = mul_iq2_s, k->mul[DT_IQ2_XS] = mul_iq2_xs;
+    k->mul[DT_IQ2_XXS] = mul_iq2_xxs;
     k->quant_q8 = quant_q8;
     k->mul_scratch = mul_scratch;
 }

@@ -37,12 +37,15 @@ TAKE_INLINE void direct(float *y, size_t ldy, const uint8_t *w, size_t s, int R,
                         _mm_prefetch((const char *)ahead + i * (ROWS / STREAMS) * s, _MM_HINT_T1);
                 take(p, s, j, t, v, wg, mg);
                 size_t k = (size_t)b * (size_t)elems + 32 * (size_t)j;
+#pragma GCC unroll 2
                 for (int g = 0; g < per; g++)
+#pragma GCC unroll 8
                     for (int c = 0; c < nc; c++) {
                         const int8_t *q = a->q + (size_t)col[c] * (size_t)K + k;
                         const char *sum = sums + (size_t)c * room + 4 * (k / (size_t)group);
                         __m512i S = mins ? _mm512_setzero_si512()
                                          : _mm512_set1_epi32(((const int32_t *)sum)[g]);
+#pragma GCC unroll 8
                         for (int i = g * 8 / per; i < (g + 1) * 8 / per; i++)
                             S = _mm512_dpbusd_epi32(S, v[i], four_bytes(q + 4 * i));
                         __m512 d = _mm512_set1_ps(a->d[(size_t)col[c] * (size_t)(K / QBLOCK) +
@@ -250,6 +253,14 @@ TYPE(q3_k, 256, 16, 0)
 TYPE(q4_k, 256, 32, 1)
 TYPE(q5_k, 256, 32, 1)
 TYPE(q6_k, 256, 16, 0)
+TYPE(iq4_nl, 32, 32, 0)
+TYPE(iq4_xs, 256, 32, 0)
+TYPE(mxfp4, 32, 32, 0)
+TYPE(iq3_s, 256, 32, 0)
+TYPE(iq3_xxs, 256, 32, 0)
+TYPE(iq2_s, 256, 16, 0)
+TYPE(iq2_xs, 256, 16, 0)
+TYPE(iq2_xxs, 256, 32, 0)
 
 static size_t mul_scratch(int type, int K)
 {
@@ -293,6 +304,10 @@ void kern_init_avx512_q(kern *k)
     k->mul[DT_Q2_K] = mul_q2_k, k->mul[DT_Q3_K] = mul_q3_k;
     k->mul[DT_Q4_K] = mul_q4_k, k->mul[DT_Q5_K] = mul_q5_k;
     k->mul[DT_Q6_K] = mul_q6_k;
+    k->mul[DT_IQ4_NL] = mul_iq4_nl, k->mul[DT_IQ4_XS] = mul_iq4_xs, k->mul[DT_MXFP4] = mul_mxfp4;
+    k->mul[DT_IQ3_S] = mul_iq3_s, k->mul[DT_IQ3_XXS] = mul_iq3_xxs;
+    k->mul[DT_IQ2_S] = mul_iq2_s, k->mul[DT_IQ2_XS] = mul_iq2_xs;
+    k->mul[DT_IQ2_XXS] = mul_iq2_xxs;
     k->quant_q8 = quant_q8;
     k->mul_scratch = mul_scratch;
 }

@@ -67,6 +67,31 @@ static inline vf v_exp(vf x)
 #define STEP 32
 #include "kern/mul_body.h"
 
+#ifdef V_F8
+#define MUL(name) KERN(f8_##name)
+#define WT uint8_t
+#define XT float
+#define WV v8
+#define XV v8
+#define W_LOAD v8_load_f8
+#define W_LOAD_N v8_load_f8_n
+#define X_LOAD v8_load
+#define X_LOAD_N v8_load_n
+#define MAC v8_fma
+#define STEP V8
+#include "kern/mul_body.h"
+
+/* A block of F8 rows as f32, exact: (R,K) at f. */
+static void KERN(widen8)(float *f, const uint8_t *w, size_t ldw, int R, int K, size_t ldf)
+{
+    for (int r = 0; r < R; r++, w += ldw, f += ldf) {
+        int k = 0;
+        for (; k + V8 <= K; k += V8) v8_store(f + k, v8_load_f8(w + k));
+        if (k < K) v8_store_n(f + k, v8_load_f8_n(w + k, K - k), K - k);
+    }
+}
+#endif
+
 static int least(int a, int b) { return a < b ? a : b; }
 
 /* A block of F16 rows as f32, exact: (R,K) at f. */
@@ -114,6 +139,12 @@ DRIVER(f16, uint16_t, float, a->x, a->ldx, KC32,
        float *f = (float *)(P + MUL_ROWS * MUL_COLS);
        KERN(widen)(f, wb, ldw, rr, kk, (size_t)kk + 16);
        KERN(f32_block)(f, (size_t)kk + 16, rr, MUL_R, xb, ldx, nn, kk, P, first, last, yb, ldy))
+#ifdef V_F8
+DRIVER(f8, uint8_t, float, a->x, a->ldx, KC32,
+       float *f = (float *)(P + MUL_ROWS * MUL_COLS);
+       KERN(widen8)(f, wb, ldw, rr, kk, (size_t)kk + 16);
+       KERN(f32_block)(f, (size_t)kk + 16, rr, MUL_R, xb, ldx, nn, kk, P, first, last, yb, ldy))
+#endif
 #undef DRIVER
 
 /* ---- conversions and the element-wise ---- */
@@ -237,6 +268,9 @@ static void KERN(fill)(kern *k)
     k->mul[DT_F32] = KERN(mul_f32);
     k->mul[DT_F16] = KERN(mul_f16);
     k->mul[DT_BF16] = KERN(mul_bf16);
+#ifdef V_F8
+    k->mul[DT_F8_E4M3] = KERN(mul_f8);
+#endif
     k->to_bf16 = KERN(to_bf16);
     k->to_f16 = KERN(to_f16);
     k->rmsnorm = KERN(rmsnorm);

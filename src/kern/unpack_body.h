@@ -394,3 +394,5 @@ TAKE_INLINE void take_q6_k(const uint8_t *p, size_t s, int j, vi *t, vi *v, vf *
         v[i] = with_field(field(t[8 * (j % 2) + i], j % 4 < 2 ? 0 : 4, 15), t[16 + i],
                           2 * (j % 4) - 4, 48);
 }
+
+#include "kern/unpack_iq_body.h"

@@ -199,3 +199,31 @@ static inline float v_tree(vf x)
     c = _mm_add_ps(c, _mm_movehl_ps(c, c));
     return _mm_cvtss_f32(_mm_add_ss(c, _mm_shuffle_ps(c, c, 1)));
 }
+
+/* Sixteen F8_E4M3 at a time, by way of F16: seven bits lower they are 2^-8 of their value there,
+ * subnormals included. Only NaN must be made. */
+#define V_F8 1
+enum { V8 = 16 };
+typedef vf v8;
+static inline v8 v8_load_f8(const uint8_t *p)
+{
+    __m256i x = _mm256_slli_epi16(_mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)p)), 8);
+    x = _mm256_and_si256(_mm256_srai_epi16(x, 1), _mm256_set1_epi16((short)0xbf80));
+    __m256i top = _mm256_set1_epi16(0x3f80);
+    __m256i nan = _mm256_cmpeq_epi16(_mm256_and_si256(x, top), top);
+    x = _mm256_or_si256(x, _mm256_and_si256(nan, _mm256_set1_epi16(0x7c00)));
+    vf y = { _mm256_cvtph_ps(_mm256_castsi256_si128(x)),
+             _mm256_cvtph_ps(_mm256_extracti128_si256(x, 1)) };
+    return v_mul(y, v_set(256));
+}
+static inline v8 v8_load_f8_n(const uint8_t *p, int n)
+{
+    uint8_t t[16] = { 0 };
+    memcpy(t, p, (size_t)n);
+    return v8_load_f8(t);
+}
+static inline v8 v8_load(const float *p) { return v_load(p); }
+static inline v8 v8_load_n(const float *p, int n) { return v_load_n(p, n); }
+static inline void v8_store(float *p, v8 x) { v_store(p, x); }
+static inline void v8_store_n(float *p, v8 x, int n) { v_store_n(p, x, n); }
+static inline vf v8_fma(v8 a, v8 b, vf c) { return v_fma(a, b, c); }

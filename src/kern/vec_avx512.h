@@ -158,3 +158,88 @@ static inline void v_tree_4x2(float *y, size_t ldy, const vf *a, int ld)
                                            _mm512_extractf32x4_ps(z, 3)));
 }
 #define V_TREES 1
+
+/* Sixty-four F8_E4M3 at a time. A table of 128 gives the two upper bytes of a value's f32, the
+ * lower ones are 0. */
+#define V_F8 1
+enum { V8 = 64 };
+typedef struct { vf v[4]; } v8;
+
+#define F8_E(m0, e) /* the eight values of one exponent: their f32's upper half, byte m0 of it */ \
+    F8_B(m0, e, 0), F8_B(m0, e, 1), F8_B(m0, e, 2), F8_B(m0, e, 3), \
+    F8_B(m0, e, 4), F8_B(m0, e, 5), F8_B(m0, e, 6), F8_B(m0, e, 7)
+#define F8_B(m0, e, m) (uint8_t)((((e) + 120) << 7 | (m) << 4) >> 8 * (m0))
+/* m * 2^-9 */
+#define F8_SUB(m0) 0, 0x3b00 >> 8 * (m0) & 255, 0x3b80 >> 8 * (m0) & 255, \
+    0x3bc0 >> 8 * (m0) & 255, 0x3c00 >> 8 * (m0) & 255, 0x3c20 >> 8 * (m0) & 255, \
+    0x3c40 >> 8 * (m0) & 255, 0x3c60 >> 8 * (m0) & 255
+#define F8_TABLE(m0, nan) { F8_SUB(m0), F8_E(m0, 1), F8_E(m0, 2), F8_E(m0, 3), F8_E(m0, 4), \
+    F8_E(m0, 5), F8_E(m0, 6), F8_E(m0, 7), F8_E(m0, 8), F8_E(m0, 9), F8_E(m0, 10), F8_E(m0, 11), \
+    F8_E(m0, 12), F8_E(m0, 13), F8_E(m0, 14), F8_B(m0, 15, 0), F8_B(m0, 15, 1), F8_B(m0, 15, 2), \
+    F8_B(m0, 15, 3), F8_B(m0, 15, 4), F8_B(m0, 15, 5), F8_B(m0, 15, 6), nan }
+static const uint8_t f8_low[128] __attribute__((aligned(64))) = F8_TABLE(0, 0xc0);
+static const uint8_t f8_high[128] __attribute__((aligned(64))) = F8_TABLE(1, 0x7f);
+#undef F8_E
+#undef F8_B
+#undef F8_SUB
+#undef F8_TABLE
+
+static inline __attribute__((always_inline)) v8 v8_f8(__m512i x)
+{
+    /* byte k of dword i of quarter q: 2 takes low[16q + i], 3 takes high */
+    const __m512i at = _mm512_set_epi32(
+        0x4f0f0000, 0x4e0e0000, 0x4d0d0000, 0x4c0c0000, 0x4b0b0000, 0x4a0a0000, 0x49090000,
+        0x48080000, 0x47070000, 0x46060000, 0x45050000, 0x44040000, 0x43030000, 0x42020000,
+        0x41010000, 0x40000000);
+    __m512i low = _mm512_permutex2var_epi8(_mm512_load_si512(f8_low), x,
+                                           _mm512_load_si512(f8_low + 64));
+    __m512i high = _mm512_permutex2var_epi8(_mm512_load_si512(f8_high), x,
+                                            _mm512_load_si512(f8_high + 64));
+    high = _mm512_ternarylogic_epi32(high, x, _mm512_set1_epi8((char)0x80), 0xf8);    /* sign */
+    v8 y;
+#pragma GCC unroll 4
+    for (int q = 0; q < 4; q++) {
+        __m512i i = _mm512_add_epi8(at, _mm512_set1_epi8((char)(16 * q)));
+        i = _mm512_maskz_permutex2var_epi8(0xccccccccccccccccull, low, i, high);
+        y.v[q] = _mm512_castsi512_ps(i);
+    }
+    return y;
+}
+static inline __attribute__((always_inline)) v8 v8_load_f8(const uint8_t *p)
+{
+    return v8_f8(_mm512_loadu_si512(p));
+}
+/* The first n < 64, and zeros up to a multiple of sixteen. The sixteens after that are -0, and the
+ * inputs' +0, so that nothing changes in the sums: not even -0, which +0 would make +0. */
+static inline v8 v8_load_f8_n(const uint8_t *p, int n)
+{
+    __mmask64 some = (1ull << n) - 1, none = ~(__mmask64)0 << (n + 15) / 16 * 8 << (n + 15) / 16 * 8;
+    return v8_f8(_mm512_mask_mov_epi8(_mm512_maskz_loadu_epi8(some, p), none,
+                                      _mm512_set1_epi8((char)0x80)));
+}
+static inline __attribute__((always_inline)) v8 v8_load(const float *p)
+{
+    return (v8){ { v_load(p), v_load(p + 16), v_load(p + 32), v_load(p + 48) } };
+}
+static inline v8 v8_load_n(const float *p, int n)
+{
+    v8 y;
+    for (int q = 0; q < 4; q++, n -= 16, p += 16)
+        y.v[q] = n >= 16 ? v_load(p) : n > 0 ? v_load_n(p, n) : v_set(0);
+    return y;
+}
+static inline void v8_store(float *p, v8 x)
+{
+    for (int q = 0; q < 4; q++) v_store(p + 16 * q, x.v[q]);
+}
+static inline void v8_store_n(float *p, v8 x, int n)
+{
+    for (int q = 0; q < 4 && n > 0; q++, n -= 16, p += 16)
+        v_store_n(p, x.v[q], n < 16 ? n : 16);
+}
+static inline __attribute__((always_inline)) vf v8_fma(v8 a, v8 b, vf c)
+{
+#pragma GCC unroll 4
+    for (int q = 0; q < 4; q++) c = v_fma(a.v[q], b.v[q], c);
+    return c;
+}

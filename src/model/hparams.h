@@ -35,8 +35,11 @@ typedef struct {
  * appended to `warn` as lines. */
 int hparams_read(hparams *h, const tensors *ts, buf *warn, dr_err *e);
 
-/* Meta's rule for the feed-forward width; multiplier 0: none. */
+/* The feed-forward width that Meta's program computes of params.json; multiplier 0: none. The
+ * order and the two truncations count (llama-models models/llama3/model.py, FeedForward). */
 int64_t meta_ffn(int64_t dim, double multiplier, int64_t multiple_of);
+/* Positions, which params.json leaves unsaid: what h's family was trained for. */
+int meta_context(const hparams *h);
 
 /* Longest context this build accepts, whatever a file says. */
 enum { HP_MAX_CTX = 1 << 24 };

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include "base/half.h"
 #include "base/mem.h"
+#include "format/dequant.h"
 
 #define W(f) offsetof(weights, f), false
 #define LW(f) offsetof(layer_weights, f), true
@@ -95,14 +96,65 @@ static int matrix(wmat *to, const tensors *ts, const tensor *t, int64_t rows, in
     if (!ti)
         return err_set(e, DR_EUNSUPPORTED, "tensor " SPAN_FMT " is of type %s, which does not run "
                        "here", SPAN_ARG(t->name), tensor_type_name(ts, t->type));
-    if (t->type == DT_F8_E4M3)
-        return err_set(e, DR_EUNSUPPORTED, "tensor " SPAN_FMT " is of type %s, whose scales are not "
-                       "read here", SPAN_ARG(t->name), ti->name);
     if (cols % ti->elems)
         return err_set(e, DR_EFORMAT, "tensor " SPAN_FMT ": rows of %lld are no multiple of %d",
                        SPAN_ARG(t->name), (long long)cols, ti->elems);
     *to = (wmat){ .type = t->type, .rows = (int)rows, .K = (int)cols, .data = t->data,
                   .row_bytes = type_row_bytes(t->type, cols) };
+    return DR_OK;
+}
+
+static const tensor *scale_of(const tensors *ts, const tensor *t)
+{
+    char s[160];
+    snprintf(s, sizeof s, SPAN_FMT "_scale", SPAN_ARG(t->name));
+    return tensors_find(ts, s);
+}
+
+/* What a scale tensor is for rows of K weights: how many slices of K have scales of their own,
+ * and how many values it holds for each. 0: neither one scale, one a row, nor one a row and slice. */
+static int slices_of(const tensor *s, int64_t rows, int64_t K, int64_t *values)
+{
+    int64_t n = 1;
+    for (int i = 0; i < s->n_dims; i++)
+        if (s->dim[i] < 0 || __builtin_mul_overflow(n, s->dim[i], &n)) return 0;
+    *values = n == 1 ? 1 : rows;
+    if (n == 1 || (n == rows && (s->n_dims == 1 || s->dim[1] == 1))) return 1;
+    return s->n_dims == 2 && s->dim[1] == rows && s->dim[0] > 0 && s->dim[0] <= K &&
+           K % s->dim[0] == 0 ? (int)s->dim[0] : 0;
+}
+
+/* The scales of a matrix whose type has them, as f32 in the arena. */
+static int scales(wmat *m, arena *a, const tensors *ts, const tensor *t, dr_err *e)
+{
+    const tensor *s = scale_of(ts, t);
+    if (!s && t->type != DT_F8_E4M3) return DR_OK;
+    if (!s)
+        return err_set(e, DR_EFORMAT, "tensor " SPAN_FMT " is FP8, but its scales, " SPAN_FMT
+                       "_scale, are missing", SPAN_ARG(t->name), SPAN_ARG(t->name));
+    if (t->type != DT_F8_E4M3)
+        return err_set(e, DR_EUNSUPPORTED, "tensor " SPAN_FMT " has scales, but is of type %s; FP8 "
+                       "ones are read", SPAN_ARG(t->name), tensor_type_name(ts, t->type));
+    int64_t each, rows = m->rows;
+    int n = slices_of(s, rows, m->K, &each);
+    if (!n || (s->type != DT_F32 && s->type != DT_F16 && s->type != DT_BF16))
+        return err_set(e, DR_EUNSUPPORTED, "tensor " SPAN_FMT ": scales for the whole, for each row "
+                       "or for each row and slice are read, not in this shape or type",
+                       SPAN_ARG(s->name));
+    float *y = arena_take(a, (size_t)n * (size_t)rows * sizeof *y);
+    uint8_t *raw = mem_alloc(s->bytes);
+    DR_ASSERT(y);
+    int rc = raw ? tensor_rows(ts, s, 0, tensor_n_rows(s), raw, e)
+                 : err_nomem(e, s->bytes, "scales");
+    if (rc == DR_OK) dequant_row(s->type, raw, y, n * each);
+    mem_free(raw);
+    if (rc != DR_OK) return rc;
+    for (int64_t i = 0; i < n * each; i++)
+        if (!isfinite(y[i]))
+            return err_set(e, DR_EFORMAT, "tensor " SPAN_FMT ": scale %lld is %g",
+                           SPAN_ARG(s->name), (long long)i, (double)y[i]);
+    for (int64_t i = 1; each == 1 && i < rows; i++) y[i] = y[0];
+    m->scale = y, m->n_slice = n;
     return DR_OK;
 }
 
@@ -132,6 +184,7 @@ static int load_row(weights *w, const wrow *r, int l, const tensors *ts, const h
     if (!r->matrix) return vector((const float **)(void *)(base + r->at), &w->mem, t, rows, e);
     wmat *m = (wmat *)(void *)(base + r->at);
     int rc = matrix(m, ts, t, rows, axis_size(r->cols, h), e);
+    if (rc == DR_OK) rc = scales(m, &w->mem, ts, t, e);
     const tensor *b = rc ? NULL : bias_of(ts, name);
     if (!b) return rc;
     if (!r->may_have_bias)
@@ -152,6 +205,24 @@ static bool any_bias(const tensors *ts)
     return false;
 }
 
+/* Bytes that the scales of all matrices take. */
+static size_t scale_bytes(const tensors *ts, const hparams *h)
+{
+    size_t all = 0;
+    for (int i = 0; i < n_weights; i++) {
+        const wrow *r = &weight_table[i];
+        for (int l = 0; r->matrix && l < (r->per_layer ? h->L : 1); l++) {
+            char name[128];
+            wrow_name(name, sizeof name, r, tensors_container(ts), l);
+            const tensor *t = tensors_find(ts, name), *s = t ? scale_of(ts, t) : NULL;
+            int64_t rows = axis_size(r->rows, h), each;
+            int n = s ? slices_of(s, rows, axis_size(r->cols, h), &each) : 0;
+            if (n) all += (size_t)n * (size_t)rows * sizeof(float) + 64;
+        }
+    }
+    return all;
+}
+
 int weights_load(weights *w, const tensors *ts, const hparams *h, dr_err *e)
 {
     *w = (weights){0};
@@ -164,7 +235,7 @@ int weights_load(weights *w, const tensors *ts, const hparams *h, dr_err *e)
         if (r->per_layer) per_layer += n;
         else once += n;
     }
-    size_t total = once + (size_t)h->L * per_layer + 64;
+    size_t total = once + (size_t)h->L * per_layer + scale_bytes(ts, h) + 64;
     if (!arena_init(&w->mem, total)) return err_nomem(e, total, "norms");
     w->layer = arena_take(&w->mem, (size_t)h->L * sizeof *w->layer);
     DR_ASSERT(w->layer);
@@ -194,7 +265,7 @@ size_t weights_bytes(const weights *w, const hparams *h, size_t *per_token)
         for (int l = 0; l < (r->per_layer ? h->L : 1); l++) {
             const char *base = r->per_layer ? (const char *)&w->layer[l] : (const char *)w;
             const wmat *m = (const wmat *)(const void *)(base + r->at);
-            size_t n = (size_t)m->rows * m->row_bytes;
+            size_t n = (size_t)m->rows * (m->row_bytes + (size_t)m->n_slice * sizeof(float));
             bool emb = m == &w->tok_emb, head = m == &w->out;
             if (!(head && h->tied)) all += n;
             if (!emb) tok += n;          // the embedding costs a row; the head all of it

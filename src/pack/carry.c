@@ -4,25 +4,19 @@
 #include <string.h>
 #include "base/mem.h"
 #include "pack/carry_priv.h"
-
-static const char *const form_name[] = { "GGUF", "config.json", "Meta's params.json" };
-
-static int no_word(container to, const char *what, dr_err *e)
-{
-    return err_set(e, DR_EUNSUPPORTED, "%s has no word for %s", form_name[to], what);
-}
+#include "pack/params.h"
 
 int carry_check(const pack_job *j, dr_err *e)
 {
     const hparams *h = &j->src->hp;
     if (j->to == CONTAINER_SAFETENSORS && h->rope.kind == ROPE_FACTORS)
-        return no_word(j->to, "rope divisors that are not Llama 3's", e);
+        return err_set(e, DR_EUNSUPPORTED, "config.json has no word for rope divisors that are not "
+                       "Llama 3's");
     if (j->to != CONTAINER_META) return DR_OK;
-    if (h->window) return no_word(j->to, "a sliding window", e);
-    if (h->rope.kind == ROPE_LINEAR || h->rope.kind == ROPE_FACTORS)
-        return no_word(j->to, "this rope scaling", e);
-    if (h->hs != h->C / h->nh) return no_word(j->to, "heads that are not dim / n_heads wide", e);
-    return DR_OK;
+    buf b = { .cap_max = 1 << 16 };
+    int rc = params_json(h, &b, e);
+    buf_free(&b);
+    return rc;
 }
 
 void carry_split(gguf_writer *w, int k, int n_files, int64_t n_tensors)
@@ -129,6 +123,10 @@ int carry_gguf(const pack_job *j, const layout *p, gguf_writer *w, dr_err *e)
         put_numbers(j, p, w);
         rc = carry_put_tokenizer(j, w, e);
         if (rc == DR_OK) rc = carry_put_sampling(j, w, e);
+        buf meta = { .cap_max = 1 << 20 };
+        if (rc == DR_OK) rc = carry_params_text(j, &meta, e);
+        if (meta.n) gguf_put_str(w, CARRY_PARAMS_GGUF, buf_span(&meta));
+        buf_free(&meta);
     }
     return rc == DR_OK && j->meta ? j->meta(j->arg, w, e) : rc;
 }

@@ -1,12 +1,13 @@
 /* carry_hf.c - Hugging Face's files beside the weights: config.json, generation_config.json and
  * the tokenizer's. */
 #include <inttypes.h>
-#include <math.h>
 #include <string.h>
 #include "base/mem.h"
 #include "base/os.h"
 #include "format/json.h"
+#include "model/weights.h"
 #include "pack/carry_priv.h"
+#include "pack/params.h"
 
 bool carry_beside(const tensors *ts, const char *name, os_file *f)
 {
@@ -20,18 +21,6 @@ bool carry_beside(const tensors *ts, const char *name, os_file *f)
     return os_exists(other) && !os_is_dir(other) && os_map(f, other, &quiet) == DR_OK;
 }
 
-void carry_real(buf *b, double v, bool is_f32)
-{
-    char s[40];
-    for (int digits = 1; digits <= 17; digits++) {
-        snprintf(s, sizeof s, "%.*g", digits, v);
-        if (is_f32 ? (float)strtod(s, NULL) == (float)v : strtod(s, NULL) == v) break;
-    }
-    if (fabs(v) >= 1 && fabs(v) < 1e15 && strchr(s, 'e')) snprintf(s, sizeof s, "%.0f", v);
-    buf_puts(b, s);
-    if (!strpbrk(s, ".en")) buf_puts(b, ".0");
-}
-
 /* ---- config.json ---- */
 
 static const char *float_name(dtype t)
@@ -43,16 +32,16 @@ static void put_rope(buf *b, const rope_spec *r)
 {
     if (r->kind == ROPE_LLAMA3) {
         buf_puts(b, "{\n    \"factor\": ");
-        carry_real(b, r->factor, false);
+        params_real(b, r->factor, false);
         buf_puts(b, ",\n    \"high_freq_factor\": ");
-        carry_real(b, r->high, false);
+        params_real(b, r->high, false);
         buf_puts(b, ",\n    \"low_freq_factor\": ");
-        carry_real(b, r->low, false);
+        params_real(b, r->low, false);
         buf_printf(b, ",\n    \"original_max_position_embeddings\": %.0f,\n"
                    "    \"rope_type\": \"llama3\"\n  }", r->orig_ctx);
     } else if (r->kind == ROPE_LINEAR) {
         buf_puts(b, "{\n    \"factor\": ");
-        carry_real(b, r->factor, false);
+        params_real(b, r->factor, false);
         buf_puts(b, ",\n    \"rope_type\": \"linear\"\n  }");
     } else {
         buf_puts(b, "null");
@@ -82,47 +71,93 @@ static void put_id(buf *b, const char *key, int64_t id)
     if (id >= 0) buf_printf(b, "  \"%s\": %" PRId64 ",\n", key, id);
 }
 
-static bool has_bias(const layout *p)
+/* Have the matrices of attention, or those of the feed-forward part, biases? */
+static bool has_bias(const layout *p, bool mlp)
 {
-    for (int64_t i = 0; i < p->n; i++)
-        if (p->t[i].role.bias) return true;
+    for (int64_t i = 0; i < p->n; i++) {
+        pack_role r = p->t[i].role;
+        size_t at = r.bias ? weight_table[r.row].at : 0;
+        bool in_mlp = at == offsetof(layer_weights, w1) || at == offsetof(layer_weights, w2) ||
+                      at == offsetof(layer_weights, w3);
+        if (r.bias && in_mlp == mlp) return true;
+    }
     return false;
 }
 
-static int new_config(const pack_job *j, const layout *p, const tokdata *m, buf *b, dr_err *e)
+static bool is_fp8(const layout *p)
 {
-    const hparams *h = &j->src->hp;
-    bool mistral = h->window > 0;
-    buf_printf(b, "{\n  \"architectures\": [\n    \"%s\"\n  ],\n  \"attention_bias\": %s,\n"
-               "  \"attention_dropout\": 0.0,\n", mistral ? "MistralForCausalLM" :
-               "LlamaForCausalLM", has_bias(p) ? "true" : "false");
-    put_id(b, "bos_token_id", m->bos);
-    buf_puts(b, "  \"eos_token_id\": ");
-    put_eos(b, m);
-    buf_printf(b, ",\n  \"head_dim\": %d,\n  \"hidden_act\": \"silu\",\n  \"hidden_size\": %d,\n"
-               "  \"initializer_range\": 0.02,\n  \"intermediate_size\": %d,\n"
-               "  \"max_position_embeddings\": %d,\n  \"mlp_bias\": false,\n"
-               "  \"model_type\": \"%s\",\n  \"num_attention_heads\": %d,\n"
-               "  \"num_hidden_layers\": %d,\n  \"num_key_value_heads\": %d,\n", h->hs, h->C, h->F,
-               h->n_ctx, mistral ? "mistral" : "llama", h->nh, h->L, h->nkv);
-    put_id(b, "pad_token_id", m->pad);
-    buf_puts(b, "  \"rms_norm_eps\": ");
-    carry_real(b, (double)h->eps, true);
-    buf_puts(b, ",\n  \"rope_scaling\": ");
-    put_rope(b, &h->rope);
-    buf_puts(b, ",\n  \"rope_theta\": ");
-    carry_real(b, h->rope.theta, false);
-    if (h->window) buf_printf(b, ",\n  \"sliding_window\": %d", h->window);
-    buf_printf(b, ",\n  \"tie_word_embeddings\": %s,\n  \"torch_dtype\": \"%s\",\n"
-               "  \"use_cache\": true,\n  \"vocab_size\": %d\n}\n", h->tied ? "true" : "false",
-               float_name(p->main_type), h->V);
-    return b->bad ? err_nomem(e, b->n, "config.json") : DR_OK;
+    for (int64_t i = 0; i < p->n; i++)
+        if (p->t[i].scale) return true;
+    return false;
+}
+
+/* {"quant_method": "fbgemm_fp8", …}: the matrices that are not FP8 are listed by their modules. */
+static json_t *fp8_config(const layout *p)
+{
+    json_t *not = json_array();
+    for (int64_t i = 0; i < p->n; i++) {
+        const pack_tensor *t = &p->t[i];
+        size_t n = strlen(t->name), k = strlen(".weight");
+        const wrow *r = &weight_table[t->role.row];
+        bool embedding = !r->per_layer && r->at == offsetof(weights, tok_emb);
+        if (t->n_dims == 2 && !t->scale && t->type != DT_F8_E4M3 && !embedding)
+            json_array_append_new(not, json_stringn(t->name, n - k));
+    }
+    return json_pack("{s:f, s:o, s:s}", "activation_scale_ub", 1200.0, "modules_to_not_convert", not,
+                     "quant_method", "fbgemm_fp8");
 }
 
 static int dump(const char *p, size_t n, void *b)
 {
     buf_put(b, p, n);
     return 0;
+}
+
+static int new_config(const pack_job *j, const layout *p, const tokdata *m, buf *b, dr_err *e)
+{
+    const hparams *h = &j->src->hp;
+    bool mistral = h->window > 0;
+    buf meta = { .cap_max = 1 << 20 };
+    int rc = carry_params_text(j, &meta, e);
+    buf_printf(b, "{\n  \"architectures\": [\n    \"%s\"\n  ],\n  \"attention_bias\": %s,\n"
+               "  \"attention_dropout\": 0.0,\n", mistral ? "MistralForCausalLM" :
+               "LlamaForCausalLM", has_bias(p, false) ? "true" : "false");
+    put_id(b, "bos_token_id", m->bos);
+    buf_puts(b, "  \"eos_token_id\": ");
+    put_eos(b, m);
+    buf_printf(b, ",\n  \"head_dim\": %d,\n  \"hidden_act\": \"silu\",\n  \"hidden_size\": %d,\n"
+               "  \"initializer_range\": 0.02,\n  \"intermediate_size\": %d,\n"
+               "  \"max_position_embeddings\": %d,\n", h->hs, h->C, h->F, h->n_ctx);
+    if (meta.n) {
+        buf_puts(b, "  \"" CARRY_PARAMS_JSON "\": ");
+        tokdata_json_str(b, buf_span(&meta));
+        buf_puts(b, ",\n");
+    }
+    buf_printf(b, "  \"mlp_bias\": %s,\n  \"model_type\": \"%s\",\n"
+               "  \"num_attention_heads\": %d,\n  \"num_hidden_layers\": %d,\n"
+               "  \"num_key_value_heads\": %d,\n", has_bias(p, true) ? "true" : "false",
+               mistral ? "mistral" : "llama", h->nh, h->L, h->nkv);
+    put_id(b, "pad_token_id", m->pad);
+    if (is_fp8(p)) {
+        json_t *q = fp8_config(p);
+        buf_puts(b, "  \"quantization_config\": ");
+        if (!q || json_dump_callback(q, dump, b, JSON_COMPACT | JSON_REAL_PRECISION(15)))
+            rc = err_nomem(e, b->n, "config.json");
+        buf_puts(b, ",\n");
+        json_decref(q);
+    }
+    buf_puts(b, "  \"rms_norm_eps\": ");
+    params_real(b, (double)h->eps, true);
+    buf_puts(b, ",\n  \"rope_scaling\": ");
+    put_rope(b, &h->rope);
+    buf_puts(b, ",\n  \"rope_theta\": ");
+    params_real(b, h->rope.theta, false);
+    if (h->window) buf_printf(b, ",\n  \"sliding_window\": %d", h->window);
+    buf_printf(b, ",\n  \"tie_word_embeddings\": %s,\n  \"torch_dtype\": \"%s\",\n"
+               "  \"use_cache\": true,\n  \"vocab_size\": %d\n}\n", h->tied ? "true" : "false",
+               float_name(p->main_type), h->V);
+    buf_free(&meta);
+    return rc == DR_OK && b->bad ? err_nomem(e, b->n, "config.json") : rc;
 }
 
 /* The source's own config.json, with the type that the weights have now. */
@@ -133,6 +168,7 @@ static int same_config(const json_t *config, const layout *p, buf *b, dr_err *e)
                       "torch_dtype" : "dtype";
     bool ok = c && json_object_set_new(c, key, json_string(float_name(p->main_type))) == 0;
     json_object_del(c, "quantization_config");
+    if (is_fp8(p)) ok = ok && !json_object_set_new(c, "quantization_config", fp8_config(p));
     ok = ok && json_dump_callback(c, dump, b, JSON_INDENT(2) | JSON_REAL_PRECISION(15)) == 0;
     buf_putc(b, '\n');
     json_decref(c);
@@ -169,7 +205,7 @@ int carry_generation_json(const pack_job *j, const tokdata *m, buf *b, dr_err *e
         if (!gguf_get_f64(g, sampling[i].gguf, &v)) continue;
         buf_printf(b, ",\n  \"%s\": ", sampling[i].json);
         if (sampling[i].whole) buf_printf(b, "%.0f", v);
-        else carry_real(b, v, true);
+        else params_real(b, v, true);
     }
     buf_puts(b, "\n}\n");
     return b->bad ? err_nomem(e, b->n, "generation_config.json") : DR_OK;
@@ -224,7 +260,7 @@ static int read_config(tokdata *m, const tensors *ts, dr_err *e)
     os_file f;
     int rc = DR_OK;
     if (carry_beside(ts, "tokenizer_config.json", &f)) {
-        json_t *c = json_read(f.p, f.n, 64 * f.n, "tokenizer_config.json", e);
+        json_t *c = json_read_wide(f.p, f.n, 64 * f.n, "tokenizer_config.json", e);
         if (c) tokdata_config(m, c);
         else rc = e && e->code ? e->code : DR_EFORMAT;
         json_decref(c);
@@ -297,8 +333,8 @@ static int make_chat(const pack_job *j, const layout *p, const tokdata *m, buf *
 }
 static int make_params(const pack_job *j, const layout *p, const tokdata *m, buf *b, dr_err *e)
 {
-    (void)m;
-    return carry_params_json(j, p, b, e);
+    (void)m, (void)p;
+    return carry_params_json(j, b, e);
 }
 
 static int put_file(const pack_job *j, const layout *p, const tokdata *m, work *w, const char *name,

@@ -4,6 +4,7 @@
 #include <strings.h>
 #include "base/half.h"
 #include "base/mem.h"
+#include "model/weights.h"
 
 typedef struct {
     const convert_opt *o;
@@ -13,7 +14,7 @@ typedef struct {
 } chooser;
 
 static const struct { const char *name; dtype type; } types[] = {
-    { "f32", DT_F32 }, { "f16", DT_F16 }, { "bf16", DT_BF16 },
+    { "f32", DT_F32 }, { "f16", DT_F16 }, { "bf16", DT_BF16 }, { "fp8", DT_F8_E4M3 },
 };
 
 int convert_type(const char *name, int *type, dr_err *e)
@@ -25,8 +26,7 @@ int convert_type(const char *name, int *type, dr_err *e)
             *type = types[i].type;
             return DR_OK;
         }
-    return err_set(e, DR_EINVAL, "--type %.40s: f32, f16 and bf16 are possible; quantised types are "
-                   "drover quantize's", name);
+    return err_set(e, DR_EINVAL, "--type %.40s: f32, f16, bf16 and fp8 are possible", name);
 }
 
 static bool is_float(int type)
@@ -37,6 +37,7 @@ static bool is_float(int type)
 /* Can the target hold this type? */
 static bool holds(container to, int type)
 {
+    if (type == DT_F8_E4M3) return to == CONTAINER_SAFETENSORS;
     return to == CONTAINER_GGUF ? type_get(type) != NULL : is_float(type);
 }
 
@@ -58,6 +59,16 @@ static bool exact(const chooser *c, const pack_tensor *t, int type)
     return same;
 }
 
+/* What Meta's FP8 files have in FP8: the feed-forward matrices of all layers but the first and
+ * the last (llama-models models/llama3/quantization/loader.py). */
+static bool official_fp8(const chooser *c, const pack_tensor *t)
+{
+    const wrow *w = &weight_table[t->role.row];
+    return w->per_layer && t->role.layer > 0 && t->role.layer < c->src->hp.L - 1 &&
+           (w->at == offsetof(layer_weights, w1) || w->at == offsetof(layer_weights, w2) ||
+            w->at == offsetof(layer_weights, w3));
+}
+
 static int choose(void *arg, pack_tensor *t, dr_err *e)
 {
     chooser *c = arg;
@@ -72,7 +83,9 @@ static int choose(void *arg, pack_tensor *t, dr_err *e)
         t->type = want;
         return DR_OK;
     }
-    if (c->o->type != CONVERT_KEEP) {
+    if (c->o->type == DT_F8_E4M3) {
+        if (t->type != DT_F8_E4M3) t->type = official_fp8(c, t) ? DT_F8_E4M3 : DT_BF16;
+    } else if (c->o->type != CONVERT_KEEP) {
         t->type = c->o->type;
     } else if (!holds(to, t->type)) {
         char line[160];
@@ -127,6 +140,9 @@ static void tell(const convert_opt *o, const pack_source *s)
 int convert(const convert_opt *o, pool *p, dr_err *e)
 {
     pack_source s;
+    if (o->type == DT_F8_E4M3 && o->to != CONTAINER_SAFETENSORS)
+        return err_set(e, DR_EUNSUPPORTED, "%s cannot hold FP8 as it is written here: name a folder "
+                       "of safetensors", o->to == CONTAINER_GGUF ? "GGUF" : "Meta's form");
     int rc = pack_source_open(&s, o->in, e);
     if (rc != DR_OK) return rc;
     tell(o, &s);

@@ -12,7 +12,7 @@ enum { META_FILES_MAX = 1024, FILES_MAX = 99999 };
 
 uint64_t layout_tensor_bytes(const pack_tensor *t)
 {
-    return (uint64_t)type_row_bytes(t->type, t->cols) * (uint64_t)t->rows;
+    return t->alias ? 0 : (uint64_t)type_row_bytes(t->type, t->cols) * (uint64_t)t->rows;
 }
 
 void layout_free(layout *p)
@@ -148,8 +148,10 @@ static int add_head(maker *m, dr_err *e)
     const tensor *t = pack_find(s, head);
     if (!s->hp.tied) return add_row(m, head.row, 0, false, e);
     if (t) m->used[t - tensors_at(s->ts, 0)] = true;          // the embedding's copy
-    /* Meta's program wants a head in every file. */
-    return m->j->to == CONTAINER_META ? add_role(m, head, pack_find(s, emb), e) : DR_OK;
+    if (m->j->to != CONTAINER_META) return DR_OK;
+    int rc = add_role(m, head, pack_find(s, emb), e);         // Meta's program wants a head
+    if (rc == DR_OK) m->p->t[m->p->n - 1].alias = true;
+    return rc;
 }
 
 static bool ends_with(span s, const char *tail)
@@ -199,6 +201,9 @@ static int check_type(const pack_job *j, const pack_tensor *t, dr_err *e)
     if (t->cols % ti->elems)
         return err_set(e, DR_EINVAL, "tensor %s: its rows of %" PRId64 " weights are no multiple "
                        "of %s's block of %d", t->name, t->cols, ti->name, ti->elems);
+    if (t->type == DT_F8_E4M3 && (j->to != CONTAINER_SAFETENSORS || t->n_dims == 1))
+        return err_set(e, DR_EINVAL, "tensor %s: FP8 with a scale for each row is written in "
+                       "safetensors alone, and for matrices", t->name);
     if (j->to != CONTAINER_GGUF && ti->elems != 1)
         return err_set(e, DR_EINVAL, "tensor %s: %s hold floats, not %s: write a .gguf", t->name,
                        j->to == CONTAINER_META ? "Meta's files" : "safetensors", ti->name);
@@ -212,7 +217,7 @@ static int choose_types(layout *p, const pack_job *j, dr_err *e)
     p->main_type = DT_F32;
     for (int64_t i = 0; i < p->n; i++) {
         pack_tensor *t = &p->t[i];
-        if (t->role.row == ROLE_ROPE) continue;
+        if (t->role.row == ROLE_ROPE || t->alias) continue;
         int rc = j->choose ? j->choose(j->arg, t, e) : DR_OK;
         if (j->to == CONTAINER_GGUF && t->n_dims == 1) t->type = DT_F32;
         if (rc == DR_OK) rc = check_type(j, t, e);
@@ -228,7 +233,76 @@ static int choose_types(layout *p, const pack_job *j, dr_err *e)
     return DR_OK;
 }
 
+/* Behind each FP8 tensor its scales: model.layers.1.mlp.up_proj.weight_scale. */
+static int add_scales(layout *p, dr_err *e)
+{
+    int64_t n = 0;
+    for (int64_t i = 0; i < p->n; i++) n += p->t[i].type == DT_F8_E4M3;
+    if (!n) return DR_OK;
+    pack_tensor *t = mem_alloc((size_t)(p->n + n) * sizeof *t), *to = t;
+    if (!t) return err_nomem(e, (size_t)(p->n + n) * sizeof *t, "list of tensors");
+    for (int64_t i = 0; i < p->n; i++) {
+        *to++ = p->t[i];
+        if (p->t[i].type != DT_F8_E4M3) continue;
+        *to = p->t[i];
+        to->scale = true, to->type = DT_F32, to->cols = 1;
+        size_t k = strlen(to->name);
+        snprintf(to->name + k, sizeof to->name - k, "_scale");
+        to++;
+    }
+    mem_free(p->t);
+    p->t = t, p->n = p->cap = to - t;
+    return DR_OK;
+}
+
 /* ---- files ---- */
+
+/* Meta's model-parallel shards: each has a part of the rows, or of the columns where the rows are
+ * the model's width. With more shards than key/value heads, neighbours hold the same head. */
+static int cut_tensor(pack_tensor *t, const hparams *h, int k, int n, dr_err *e)
+{
+    const wrow *w = &weight_table[t->role.row];
+    if (t->n_dims < 2) return DR_OK;
+    bool by_rows = w->rows != 'C';
+    int copies = w->rows == 'K' && n > h->nkv ? n / h->nkv : 1, parts = n / copies;
+    int64_t all = by_rows ? t->all_rows : t->all_cols;
+    bool heads = w->rows == 'Q' || w->rows == 'K' || (!by_rows && w->cols == 'Q');
+    if (n % copies || all % parts || (heads && all / parts % h->hs) || (copies > 1 && n % h->nkv))
+        return err_set(e, DR_EINVAL, "tensor %s cannot be cut into %d shards: %" PRId64 " %s, %d "
+                       "key/value heads", t->name, n, all, by_rows ? "rows" : "columns", h->nkv);
+    if (by_rows) t->rows = all / parts, t->row0 = k / copies * t->rows;
+    else t->cols = all / parts, t->col0 = k * t->cols;
+    return DR_OK;
+}
+
+static int cut_shards(layout *p, const pack_job *j, dr_err *e)
+{
+    int n = j->n_files > 0 ? j->n_files : 1, rc = DR_OK;
+    if (j->file_bytes)
+        return err_set(e, DR_EINVAL, "Meta's files are cut by a number of shards, not by size");
+    if (n > META_FILES_MAX)
+        return err_set(e, DR_EINVAL, "%d shards; %d are possible", n, META_FILES_MAX);
+    int64_t one = p->n;
+    pack_tensor *t = mem_alloc((size_t)(one * n) * sizeof *t);
+    p->file = mem_zalloc((size_t)n, sizeof *p->file);
+    if (!t || !p->file) {
+        mem_free(t);
+        return err_nomem(e, (size_t)(one * n) * sizeof *t, "list of tensors");
+    }
+    for (int k = 0; k < n; k++) {
+        p->file[k] = (layout_file){ .first = k * one, .n = one };
+        for (int64_t i = 0; rc == DR_OK && i < one; i++) {
+            pack_tensor *x = &t[k * one + i];
+            *x = p->t[i];
+            rc = cut_tensor(x, &j->src->hp, k, n, e);
+            p->file[k].bytes += layout_tensor_bytes(x);
+        }
+        p->bytes += p->file[k].bytes;
+    }
+    mem_free(p->t);
+    p->t = t, p->n = p->cap = one * n, p->n_files = n;
+    return rc;
+}
 
 static int cut_files(layout *p, const pack_job *j, dr_err *e)
 {
@@ -270,7 +344,8 @@ int layout_make(layout *p, const pack_job *j, dr_err *e)
     int rc = m.used ? add_all(&m, e) : err_nomem(e, (size_t)tensors_count(j->src->ts), "tensors");
     mem_free(m.used);
     if (rc == DR_OK) rc = choose_types(p, j, e);
-    if (rc == DR_OK) rc = cut_files(p, j, e);
+    if (rc == DR_OK) rc = add_scales(p, e);
+    if (rc == DR_OK) rc = j->to == CONTAINER_META ? cut_shards(p, j, e) : cut_files(p, j, e);
     if (rc != DR_OK) layout_free(p);
     return rc;
 }

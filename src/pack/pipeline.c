@@ -5,6 +5,7 @@
  * of the chunks' CRCs) can be made again from a file. */
 #include "pack/pipeline.h"
 #include <inttypes.h>
+#include <math.h>
 #include <string.h>
 #include <zlib.h>
 #include "base/mem.h"
@@ -28,6 +29,7 @@ typedef struct {
 
 typedef struct {
     const pack_job *j;
+    const char *out;
     layout plan;
     pool *pool;
     work work;
@@ -68,7 +70,40 @@ static bool copies(const run *r, const pack_tensor *t)
     bool whole = t->cols == t->all_cols || type_get(t->type)->elems == 1;
     bool moved = t->n_dims == 1 && r->adjacent != r->j->src->hp.adjacent &&
                  pack_role_rotated(t->role);
-    return t->src && t->src->type == t->type && !t->scale && whole && !moved && !edited(r->j, t);
+    return t->src && t->src->type == t->type && !t->scale && whole && !moved && !edited(r->j, t) &&
+           pack_scales_of(r->j->src, t->src)->n_slice < 2;
+}
+
+/* ---- FP8 ---- */
+
+static float row_scale(const float *x, int64_t n)
+{
+    float most = 0;
+    for (int64_t i = 0; i < n; i++)
+        if (fabsf(x[i]) > most) most = fabsf(x[i]);
+    return most > 0 && most < INFINITY ? most / 448 : 1;
+}
+
+static int encode_fp8(float *x, int64_t rows, int64_t cols, uint8_t *dst)
+{
+    int rc = DR_OK;
+    for (; rc == DR_OK && rows-- > 0; x += cols, dst += cols) {
+        float s = row_scale(x, cols);
+        for (int64_t i = 0; i < cols; i++) x[i] /= s;
+        rc = quant_row(DT_F8_E4M3, x, dst, cols);
+    }
+    return rc;
+}
+
+/* The scales of n rows. Those that the source has are kept where its bytes are. */
+static void make_scales(const run *r, int64_t row, int64_t n, const float *x, float *dst)
+{
+    const pack_tensor *t = r->t;
+    const pack_scales *q = pack_scales_of(r->j->src, t->src);
+    bool kept = q->n_slice == 1 && !edited(r->j, t);
+    for (int64_t i = 0; i < n; i++)
+        dst[i] = kept ? q->of[pack_row_of(r->j->src, t->role, r->adjacent, row + i)]
+                      : row_scale(x + i * t->all_cols, t->all_cols);
 }
 
 static int copy_rows(const run *r, int64_t row, int64_t n, uint8_t *dst, void *scratch, dr_err *e)
@@ -99,9 +134,14 @@ static int make_rows(const run *r, int64_t row, int64_t n, uint8_t *dst, int thr
     int rc = pack_read(j->src, t->role, t->src, r->adjacent, t->row0 + row, n, x, raw, e);
     if (rc == DR_OK && edited(j, t)) rc = j->edit(j->arg, t, t->row0 + row, n, x, thread, e);
     if (rc != DR_OK) return rc;
+    if (t->scale) {
+        make_scales(r, row, n, x, (float *)(void *)dst);
+        return DR_OK;
+    }
     if (t->cols != t->all_cols)
         for (int64_t i = 0; i < n; i++)
             memmove(x + i * t->cols, x + i * t->all_cols + t->col0, (size_t)t->cols * sizeof *x);
+    if (t->type == DT_F8_E4M3) return encode_fp8(x, n, t->cols, dst);
     if (j->encode) return j->encode(j->arg, t, row, n, x, dst, thread, e);
     size_t bytes = row_bytes(t);
     for (int64_t i = 0; i < n && rc == DR_OK; i++)
@@ -115,7 +155,7 @@ static int write_slice(run *r, slice *s, dr_err *e)
     if (!s->bytes) return DR_OK;
     uint32_t check = (uint32_t)crc32(0, (const Bytef *)s->crc, (uInt)s->n_chunks * 4);
     int rc = sink_data(&r->sink, s->p, s->bytes, e);
-    if (rc == DR_OK && !r->work.skip) rc = work_check(&r->work, check, e);
+    if (rc == DR_OK) rc = work_check(&r->work, check, e);
     s->bytes = 0;
     return rc;
 }
@@ -173,9 +213,8 @@ static int make_slice(run *r, dr_err *e)
     s->bytes = bytes, s->n_chunks = n_chunks;
     if (r->n_slices < r->work.n_check) {
         if (take_again(r, s, n_chunks)) {
-            r->work.skip = true;
+            r->work.skip = bytes;
             rc = sink_data(&r->sink, s->p, bytes, e);
-            r->work.skip = false;
             s->bytes = 0;
             return rc;
         }
@@ -208,7 +247,7 @@ static int make_tensor(run *r, const pack_tensor *t, dr_err *e)
 /* The k-th file's name, without a folder. */
 static int file_name(const run *r, int k, char *s, size_t n, dr_err *e)
 {
-    const char *slash = strrchr(r->work.out, '/'), *last = slash ? slash + 1 : r->work.out;
+    const char *slash = strrchr(r->out, '/'), *last = slash ? slash + 1 : r->out;
     int len, all = r->plan.n_files;
     if (r->j->to == CONTAINER_META) len = snprintf(s, n, "consolidated.%02d.pth", k);
     else if (r->j->to == CONTAINER_GGUF && all == 1) len = snprintf(s, n, "%s", last);
@@ -227,7 +266,7 @@ static int write_file(run *r, int k, dr_err *e)
     if (rc == DR_OK) rc = work_begin(&r->work, name, e);
     if (rc == DR_OK) rc = sink_start(&r->sink, work_put, &r->work, e);
     for (int64_t i = 0; rc == DR_OK && i < f->n; i++)
-        rc = make_tensor(r, &r->plan.t[f->first + i], e);
+        if (!r->plan.t[f->first + i].alias) rc = make_tensor(r, &r->plan.t[f->first + i], e);
     if (rc == DR_OK) rc = flush(r, e);
     if (rc == DR_OK) rc = sink_end(&r->sink, e);
     return rc == DR_OK ? work_end(&r->work, e) : rc;
@@ -237,7 +276,9 @@ static int write_file(run *r, int k, dr_err *e)
 static int open_sink(run *r, int k, sink *s, dr_err *e)
 {
     const layout *p = &r->plan;
-    int rc = sink_new(s, r->j->to, e);
+    char name[512];
+    int rc = file_name(r, k, name, sizeof name, e);
+    if (rc == DR_OK) rc = sink_new(s, r->j->to, name, e);
     if (rc == DR_OK && s->gguf && k == 0) rc = carry_gguf(r->j, p, s->gguf, e);
     if (rc == DR_OK && s->gguf && p->n_files > 1) carry_split(s->gguf, k, p->n_files, p->n);
     for (int64_t i = 0; rc == DR_OK && i < p->file[k].n; i++)
@@ -370,7 +411,7 @@ static int run_all(run *r, const char *out, dr_err *e)
 
 int pack_run(const pack_job *j, const char *out, pool *p, dr_err *e)
 {
-    run r = { .j = j, .pool = p, .adjacent = j->to != CONTAINER_SAFETENSORS,
+    run r = { .j = j, .out = out, .pool = p, .adjacent = j->to != CONTAINER_SAFETENSORS,
               .work = { .journal = -1, .fd = -1 } };
     int rc = check_self(j, out, e);
     if (rc == DR_OK) rc = carry_check(j, e);

@@ -10,8 +10,14 @@
 #include "model/hparams.h"
 
 typedef struct {
+    int n_slice;                     /* 0: its weights have no scales */
+    float *of;                       /* (n_slice,rows): of the weights in slice j of row r */
+} pack_scales;
+
+typedef struct {
     tensors *ts;
     hparams hp;
+    pack_scales *scale;              /* one for each tensor of ts */
     buf warn;                        /* lines that the user must know, from hparams_read */
 } pack_source;
 
@@ -41,6 +47,8 @@ int64_t pack_row_of(const pack_source *s, pack_role r, bool adjacent, int64_t ro
 int pack_read(const pack_source *s, pack_role r, const tensor *t, bool adjacent, int64_t row,
               int64_t n, float *x, void *scratch, dr_err *e);
 size_t pack_scratch_bytes(const tensor *t);
+/* The scales of an FP8 tensor. */
+const pack_scales *pack_scales_of(const pack_source *s, const tensor *t);
 /* Row `row` of the order asked for as it is stored: in place, or copied into scratch. Not for
  * vectors whose elements would change places. NULL: *e says why. */
 const uint8_t *pack_read_raw(const pack_source *s, pack_role r, const tensor *t, bool adjacent,

@@ -208,14 +208,16 @@ int work_begin(work *w, const char *name, dr_err *e)
     w->name = mem_strdup(name);
     if (!w->name) return err_nomem(e, strlen(name), "file name");
     w->fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-    w->pos = 0, w->skip = false;
+    w->pos = 0, w->skip = 0;
     return w->fd < 0 ? io(e, "create", path, NULL) : DR_OK;
 }
 
 int work_put(void *arg, const void *p, size_t n, dr_err *e)
 {
     work *w = arg;
-    for (size_t at = 0; at < n && !w->skip;) {
+    uint64_t there = w->skip < n ? w->skip : n;
+    w->skip -= there;
+    for (size_t at = (size_t)there; at < n;) {
         ssize_t k = pwrite(w->fd, (const char *)p + at, n - at, (off_t)(w->pos + at));
         if (k > 0) at += (size_t)k;
         else if (k == 0 || errno != EINTR) {

@@ -22,7 +22,7 @@ typedef struct {
     bool fresh;                      /* what was there was another job's, and is thrown away */
     char *name;                      /* file being written */
     uint64_t pos;
-    bool skip;                       /* bytes put are there already */
+    uint64_t skip;                   /* so many of the next bytes are there already */
 } work;
 
 /* out: the final file or folder. *w is always safe to close. */

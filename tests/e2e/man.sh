@@ -28,7 +28,8 @@ done <commands
 for page in "$SRC"/man/*.1; do
     name=$(basename "$page" .1)
     [ "$name" = drover ] || grep -qxF "${name#drover-}" commands || fail "$name.1 is of no command"
-    grep -qF "drover\\-${name#drover-} (1)" "$SRC/man/drover.1" || [ "$name" = drover ] ||
+    listed=$(printf '%s' "$name" | sed 's/-/\\-/g')
+    grep -qF "$listed (1)" "$SRC/man/drover.1" || [ "$name" = drover ] ||
         fail "man/drover.1 does not list $name (make man)"
     if have mandoc; then
         if mandoc -T lint -W warning "$page" >log; then ok; else fail "$name.1"; cat log; fi

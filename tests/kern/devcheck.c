@@ -71,6 +71,56 @@ static void weights_free(wmat *w) { mem_free((char *)w->data - 2 * (w->type != D
 
 static const int mm_types[] = { DT_F32, DT_F16, DT_BF16 };
 
+/* FP8 weights with scales for slices of K: the products of each slice, which are those of a matrix
+ * of that slice alone, times its scale, added up in order. Embeddings are scaled likewise. */
+static void check_scaled(void)
+{
+    static const struct { int rows, K, N, slices; } shapes[] = {
+        { 1, 32, 1, 1 }, { 17, 96, 3, 3 }, { 130, 320, 7, 2 }, { 64, 576, 1, 8 }, { 200, 1024, 33, 16 },
+        { 70, 512, 40, 1 },
+    };
+    for (size_t z = 0; z < sizeof shapes / sizeof *shapes; z++) {
+        int R = shapes[z].rows, K = shapes[z].K, N = shapes[z].N, S = shapes[z].slices, k = K / S;
+        size_t ld = (size_t)R + 1, bytes = (size_t)N * ld * sizeof(float);
+        float *x = randoms((size_t)N * (size_t)K, 1), *scale = randoms((size_t)S * (size_t)R, 2);
+        float *y = get(bytes), *want = get(bytes), *part = get(bytes), *row = get((size_t)K * 4);
+        uint8_t *p = get((size_t)R * (size_t)K), *q = get((size_t)R * (size_t)k);
+        for (size_t i = 0; i < (size_t)R * (size_t)K; i++) p[i] = f32_to_f8(t_rand() * 8);
+        wmat w = { .type = DT_F8_E4M3, .rows = R, .K = K, .data = p, .row_bytes = (size_t)K,
+                   .scale = scale, .n_slice = S };
+        wmat one = { .type = DT_F8_E4M3, .rows = R, .K = k, .data = q, .row_bytes = (size_t)k };
+        for (int t = 0; t < N_THREADS; t++) {
+            dev *d = open_dev(threads[t]);
+            CHECK(d->reserve(d, N, K, 8, 64, 128, NULL) == DR_OK);
+            for (int s = 0; t == 0 && s < S; s++) {
+                for (int r = 0; r < R; r++)
+                    memcpy(q + (size_t)r * (size_t)k, p + (size_t)r * (size_t)K + (size_t)(s * k),
+                           (size_t)k);
+                d->matmul(d, &(mm_out){ part, ld, &one }, 1, x + (size_t)s * (size_t)k, (size_t)K, N);
+                for (int n = 0; n < N; n++)
+                    for (int r = 0; r < R; r++) {
+                        float v = scale[s * R + r] * part[(size_t)n * ld + (size_t)r];
+                        float *to = &want[(size_t)n * ld + (size_t)r];
+                        *to = s ? *to + v : v;
+                    }
+            }
+            for (int n = 0; n < N; n++) want[(size_t)n * ld + (size_t)R] = y[(size_t)n * ld + (size_t)R] = 7;
+            long before = mem_count();
+            d->matmul(d, &(mm_out){ y, ld, &w }, 1, x, (size_t)K, N);
+            CHECK(mem_count() == before);
+            CHECK(memcmp(y, want, bytes) == 0);
+            int32_t tok = R - 1;
+            d->embed(d, row, &w, &tok, 1);
+            for (int i = 0; i < K; i++)
+                CHECK(row[i] == f8_to_f32(p[(size_t)tok * (size_t)K + (size_t)i]) *
+                                scale[i / k * R + tok]);
+            dev_close(d);
+        }
+        mem_free(x), mem_free(scale), mem_free(y), mem_free(want), mem_free(part), mem_free(row);
+        mem_free(p), mem_free(q);
+    }
+}
+
 /* Three outputs of mixed types share one input, as q, k and v do; a bias on the second. */
 static void check_matmul(void)
 {
@@ -497,7 +547,8 @@ static void check_open(void)
 int main(int argc, char **argv)
 {
     static const struct { const char *name; void (*fn)(void); } checks[] = {
-        { "open", check_open }, { "matmul", check_matmul }, { "attn", check_attn },
+        { "open", check_open }, { "matmul", check_matmul }, { "scaled", check_scaled },
+        { "attn", check_attn },
         { "attn_long", check_attn_long }, { "attn_passes", check_attn_passes },
         { "elementwise", check_elementwise }, { "embed", check_embed },
     };

@@ -286,8 +286,8 @@ static void quantised_elsewhere(void **state)
     clean();
     put_st("model.safetensors", "a", NULL);
     static const char *method[][2] = {
-        { "gptq", "GPTQ" }, { "awq", "AWQ" }, { "bitsandbytes", "bitsandbytes" }, { "fp8", "FP8" },
-        { "fbgemm_fp8", "FP8 (fbgemm)" }, { "new-thing", "new-thing" },
+        { "gptq", "GPTQ" }, { "awq", "AWQ" }, { "bitsandbytes", "bitsandbytes" },
+        { "modelopt", "ModelOpt" }, { "new-thing", "new-thing" },
     };
     for (size_t i = 0; i < sizeof method / sizeof *method; i++) {
         char text[128], why[128];
@@ -302,6 +302,45 @@ static void quantised_elsewhere(void **state)
     refused(dir, DR_EUNSUPPORTED, "quantised by bitsandbytes");
     puts_file("config.json", "{\"quantization_config\": null}");
     tensors_close(opened(dir));
+}
+
+/* FP8 forms of which only some are read: what differs is one key. */
+static void fp8_forms(void **state)
+{
+    (void)state;
+    clean();
+    put_st("model.safetensors", "a", NULL);
+#define Q "{\"quantization_config\": {\"quant_method\": "
+#define CT(format, bits, type, rest) Q "\"compressed-tensors\", \"format\": \"" format "\", " \
+    "\"config_groups\": {\"group_0\": {\"weights\": {\"num_bits\": " bits ", \"type\": \"" type "\", " rest "}, " \
+    "\"input_activations\": {\"dynamic\": true}, \"output_activations\": null}}}}"
+    static const char *const good[] = {
+        Q "\"fbgemm_fp8\", \"activation_scale_ub\": 1200.0}}", Q "\"fp8\"}}",
+        CT("float-quantized", "8", "float", "\"strategy\": \"channel\""),
+        CT("float-quantized", "8", "float", "\"strategy\": \"tensor\", \"symmetric\": true"),
+    };
+    static const struct { const char *text, *why; } bad[] = {
+        { Q "\"fp8\", \"weight_block_size\": [128, 128]}}", "FP8, with a scale for each block" },
+        { CT("int-quantized", "8", "int", "\"strategy\": \"channel\""), "format \"int-quantized\"" },
+        { CT("pack-quantized", "4", "int", "\"strategy\": \"group\""), "format \"pack-quantized\"" },
+        { CT("nvfp4-pack-quantized", "4", "float", "\"strategy\": \"tensor_group\""), "nvfp4" },
+        { CT("float-quantized", "8", "int", "\"strategy\": \"channel\""), "weights of 8 bits (int)" },
+        { CT("float-quantized", "4", "float", "\"strategy\": \"channel\""), "weights of 4 bits" },
+        { CT("float-quantized", "8", "float", "\"strategy\": \"block\""), "strategy \"block\"" },
+        { CT("float-quantized", "8", "float", "\"strategy\": \"channel\", \"symmetric\": false"),
+          "not symmetric" },
+        { CT("float-quantized", "8", "float", "\"strategy\": \"channel\", \"dynamic\": true"),
+          "quantised as they are used" },
+        { Q "\"compressed-tensors\", \"format\": \"float-quantized\"}}", "no config_groups" },
+    };
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        puts_file("config.json", good[i]);
+        tensors_close(opened(dir));
+    }
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        puts_file("config.json", bad[i].text);
+        refused(dir, DR_EUNSUPPORTED, bad[i].why);
+    }
 }
 
 /* Old headers have any length: floats are then copied to where they can be read. */
@@ -442,7 +481,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(gguf_single), cmocka_unit_test(gguf_split), cmocka_unit_test(st_folder),
         cmocka_unit_test(shards), cmocka_unit_test(not_a_model),
-        cmocka_unit_test(quantised_elsewhere), cmocka_unit_test(unaligned),
+        cmocka_unit_test(quantised_elsewhere), cmocka_unit_test(fp8_forms),
+        cmocka_unit_test(unaligned),
         cmocka_unit_test(hostile), cmocka_unit_test(lying_count),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

@@ -128,3 +128,61 @@ for V in (3, 70):
 put(L, "many", b"DRVRLGT1" + struct.pack("<IIQ", 2 ** 24, 2 ** 24, 2 ** 63))
 put(L, "peer", b"_logits_" + struct.pack("<3i6i", 6, 5, 1, 0, 1, 2, 3, 4, 0) +
     struct.pack("<ff6H", 16 / 65535, -16.5, 65535, 0, 60000, 30000, 7, 0) * 2)
+
+
+def tuple_of(*parts):
+    return b"(" + b"".join(parts) + b"t"
+
+
+def text(x):
+    return b"X" + struct.pack("<I", len(x)) + x.encode()
+
+
+def tensor(name, cls, key, count, shape, stride, v3=None):
+    rebuild = b"ctorch._utils\n_rebuild_tensor_v" + (b"3\n" if v3 else b"2\n")
+    return text(name) + rebuild + b"(" + tuple_of(text("storage"), cls, text(key), text("cpu"),
+        b"K" + bytes([count])) + b"QK\0" + tuple_of(*(b"K" + bytes([d]) for d in shape)) + \
+        tuple_of(*(b"K" + bytes([d]) for d in stride)) + b"\x89ccollections\nOrderedDict\n)R" + \
+        (v3 or b"") + b"tR"
+
+
+def archive(pickle, members=(), top="archive", method=0):
+    import io
+    import zipfile
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", method) as z:
+        for name, b in ((top + "/data.pkl", pickle), *members):
+            z.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), b, method)
+    return out.getvalue()
+
+
+pkl = b"\x80\2}q\0(" + tensor("a", b"ctorch\nFloatStorage\n", "0", 6, [2, 3], [3, 1]) + \
+    tensor("b", b"ctorch.storage\nUntypedStorage\n", "1", 8, [8], [1], b"ctorch\nfloat8_e4m3fn\n") + \
+    tensor("c", b"ctorch\nBFloat16Storage\n", "2", 4, [2, 2], [1, 2]) + b"u."
+state = b"\x80\2ccollections\nOrderedDict\n)Rq\0(" + \
+    tensor("w", b"ctorch\nHalfStorage\n", "0", 2, [], []) + b"u}" + text("_metadata") + b"}sb."
+rest = [("archive/byteorder", b"little"), ("archive/data/0", bytes(24)),
+        ("archive/data/1", bytes(8)), ("archive/data/2", bytes(8)), ("archive/version", b"3\n")]
+straight = pkl.replace(b"(K\1K\2t", b"(K\2K\1t")
+put(["pickle"], "whole", pkl)
+put(["pickle"], "state", state)
+put(["pickle"], "system", b"cos\nsystem\n(S'id'\ntR.")
+put(["pickle"], "protocol4", b"\x80\4\x95\5\0\0\0\0\0\0\0}\x94(\x8c\1a\x94K\1u.")
+put(["pickle"], "numbers", b"\x80\2(K\1M\1\2J\1\2\3\4\x8a\3\1\2\3G\0\0\0\0\0\0\0\0N\x88\x89t.")
+put(["pickle"], "memo", b"\x80\2)q\0h\0h\0\x86q\1h\1h\1\x86r\2\0\0\0j\2\0\0\0\x87.")
+put(["pickle"], "lists", b"\x80\2](K\1Ne]a.")
+put(["pth"], "whole", archive(straight, rest))
+put(["pth"], "gaps", archive(pkl, rest))
+put(["pth"], "no-storage", archive(straight, rest[-1:]))
+put(["pth"], "big", archive(straight, [("archive/byteorder", b"big")] + rest[1:]))
+put(["pth"], "deflated", archive(straight, rest, method=8))
+put(["zip"], "stored", archive(straight, rest))
+put(["zip"], "deflated", archive(pkl * 20, rest, method=8))
+put(["zip"], "empty", b"PK\5\6" + bytes(18))
+z64 = archive(b"x" * 50)
+end = z64[-22:]
+n, at = struct.unpack("<II", end[12:20])
+z64 = z64[:-22] + b"PK\6\6" + struct.pack("<QHHIIQQQQ", 44, 45, 45, 0, 0, 1, 1, n, at) + \
+    b"PK\6\7" + struct.pack("<IQI", 0, len(z64) - 22, 1)
+put(["zip"], "zip64", z64 + end)
+put(["zip", "pth"], "zip64-full", z64 + b"PK\5\6\0\0\0\0" + b"\xff" * 12 + b"\0\0")
