@@ -112,6 +112,9 @@ typedef struct {            /* start from dr_gen_default(m): the model's own set
     const char *const *stop;/* the reply ends before any of these */
     int n_stop;
     const volatile int *cancel;  /* set to non-zero elsewhere to end the reply; NULL: none */
+    /* The reply is a text of one of these; all NULL: anything. docs/constrained.md. What cannot be
+     * enforced, or cannot fit into max_tokens and the context, is refused. */
+    const char *json_schema, *grammar, *regex;
 } dr_gen_opt;
 
 DR_API dr_gen_opt dr_gen_default(const dr_model *m);
@@ -123,6 +126,7 @@ typedef struct {
     const char *finish;     /* "stop", "length", "context", "cancel" */
     int n_prompt, n_reused, n_generated;
     double prompt_seconds, generate_seconds;
+    bool satisfied;         /* with a constraint: the text is whole, not cut by a limit or stop */
 } dr_gen_stats;
 
 /* The reply to these tokens, streamed to fn. opt and stats may be NULL. */

@@ -16,6 +16,11 @@ struct dr_model {
 struct dr_session {
     session *s;
     dr_model *m;
+    vtrie *vocabulary;              /* the last constraint, kept for the next reply */
+    grammar *grammar;
+    matcher *constraint;
+    int kind;
+    char *text;
 };
 
 const char *dr_version(void) { return DR_VERSION; }
@@ -132,9 +137,50 @@ dr_session *dr_session_new(dr_model *m, const dr_session_opt *opt, dr_err *e)
     return NULL;
 }
 
+static void forget_constraint(dr_session *s)
+{
+    matcher_free(s->constraint);
+    grammar_free(s->grammar);
+    mem_free(s->text);
+    s->constraint = NULL, s->grammar = NULL, s->text = NULL;
+}
+
+/* The matcher of what the options ask for; NULL with *e untouched: nothing. */
+static int constraint_of(dr_session *s, const dr_gen_opt *o, matcher **out, dr_err *e)
+{
+    const char *text[] = { [GRAMMAR_GBNF] = o->grammar, [GRAMMAR_SCHEMA] = o->json_schema,
+                           [GRAMMAR_REGEX] = o->regex };
+    int kind = -1, n = 0;
+    for (int k = 0; k < 3; k++)
+        if (text[k]) kind = k, n++;
+    *out = NULL;
+    if (n == 0) return DR_OK;
+    if (n > 1)
+        return err_set(e, DR_EINVAL, "one of json_schema, grammar and regex is wanted, not %d", n);
+    if (!s->text || s->kind != kind || strcmp(s->text, text[kind])) {
+        dr_err own = {0};
+        forget_constraint(s);
+        if (!s->vocabulary) s->vocabulary = vtrie_new(s->m->t, &own);
+        if (s->vocabulary)
+            s->grammar = grammar_new((grammar_kind)kind, span_of(text[kind]), s->vocabulary, &own);
+        if (s->grammar) s->constraint = matcher_new(s->grammar, &own);
+        if (s->constraint && !(s->text = mem_strdup(text[kind])))
+            err_nomem(&own, strlen(text[kind]), "the constraint");
+        s->kind = kind;
+        if (own.code) {
+            forget_constraint(s);
+            return err_set(e, own.code, "%s", own.msg);
+        }
+    }
+    *out = s->constraint;
+    return DR_OK;
+}
+
 void dr_session_free(dr_session *s)
 {
     if (!s) return;
+    forget_constraint(s);
+    vtrie_free(s->vocabulary);
     session_free(s->s);
     mem_free(s);
 }
@@ -202,10 +248,12 @@ int dr_generate(dr_session *s, const int32_t *tok, int n, const dr_gen_opt *opt,
     o.sample.repeat_penalty = d.repeat_penalty;
     o.sample.seed = d.seed;
     gen_result res;
-    int rc = gen_run(s->s, s->m->t, tok, n, &o, &res, e);
+    int rc = constraint_of(s, &d, &o.constraint, e);
+    if (rc) return rc;
+    rc = gen_run(s->s, s->m->t, tok, n, &o, &res, e);
     if (stats)
         *stats = (dr_gen_stats){ gen_finish_name(res.finish), res.n_prompt, res.n_reused, res.n_gen,
-                                 res.prompt_s, res.gen_s };
+                                 res.prompt_s, res.gen_s, res.satisfied };
     gen_result_free(&res);
     return rc;
 }

@@ -21,6 +21,7 @@ const command *const cmd_table[] = {
     &cmd_synth,
     &cmd_tokenize,
     &cmd_verify,
+    &cmd_grammar_check,
     &cmd_help,
     NULL
 };

@@ -65,6 +65,7 @@ extern const command cmd_bench;
 extern const command cmd_convert;
 extern const command cmd_chat_render;
 extern const command cmd_get;
+extern const command cmd_grammar_check;
 extern const command cmd_help;
 extern const command cmd_info;
 extern const command cmd_list;

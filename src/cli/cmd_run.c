@@ -14,6 +14,7 @@ typedef struct {
     dev_args dev;
     sample_args sample;
     const char *system, *template, *file;
+    const char *grammar[3];      /* as grammar_kind counts */
     opt_list stop;
     int64_t ctx;
     int n, kv, full, samples;
@@ -34,6 +35,12 @@ static const opt opts[] = {
       "chat format: llama3, llama3-meta, llama2, chatml, mistral, … (the model's own)" },
     { 0, "stop", OPT_LIST, offsetof(args, stop), "TEXT",
       "the reply ends before TEXT; may be given again" },
+    { 0, "json-schema", OPT_STR, offsetof(args, grammar[GRAMMAR_SCHEMA]), "FILE",
+      "the reply is JSON of the schema in FILE, or that FILE itself is" },
+    { 0, "grammar", OPT_STR, offsetof(args, grammar[GRAMMAR_GBNF]), "FILE",
+      "the reply is a text of the grammar (GBNF) in FILE, or that FILE is" },
+    { 0, "regex", OPT_STR, offsetof(args, grammar[GRAMMAR_REGEX]), "REGEX",
+      "the whole reply matches this regular expression" },
     { 'c', "ctx", OPT_INT64, offsetof(args, ctx), "N",
       "positions of context (the model's, at most 8192)", 1, HP_MAX_CTX },
     { 0, "context-full", OPT_CHOICE, offsetof(args, full), "stop|shift",
@@ -55,6 +62,9 @@ typedef struct {
     model *m;
     tokenizer *tok;
     session *s;
+    vtrie *vocabulary;           /* these three with a constraint only */
+    grammar *grammar;
+    matcher *constraint;
     chat_opt chat;
     bool has_chat;
     dr_err chat_why;             /* why not */
@@ -65,6 +75,9 @@ typedef struct {
 static void runner_free(runner *r)
 {
     session_free(r->s);
+    matcher_free(r->constraint);
+    grammar_free(r->grammar);
+    vtrie_free(r->vocabulary);
     tok_free(r->tok);
     model_close(r->m);
     for (int i = 0; i < r->n_kept; i++) mem_free(r->kept[i]);
@@ -81,6 +94,32 @@ static int runner_open(runner *r, const char *arg, dr_err *e)
     r->has_chat = rc == DR_OK;
     if (!r->has_chat && r->a->template) return err_set(e, rc, "%s", r->chat_why.msg);
     return DR_OK;
+}
+
+/* The constraint that was asked for: a schema or grammar is the file of that name, or the text. */
+static int runner_constraint(runner *r, dr_err *e)
+{
+    int kind = -1, n = 0;
+    for (int k = 0; k < 3; k++)
+        if (r->a->grammar[k]) kind = k, n++;
+    if (n == 0) return DR_OK;
+    if (n > 1)
+        return err_set(e, DR_EINVAL, "one of --json-schema, --grammar and --regex is wanted, not %d",
+                       n);
+    const char *given = r->a->grammar[kind];
+    buf text = { .cap_max = PROMPT_MAX };
+    int rc = DR_OK;
+    if (kind != GRAMMAR_REGEX && os_exists(given)) rc = os_read(&text, given, e);
+    else buf_puts(&text, given);
+    if (rc == DR_OK) r->vocabulary = vtrie_new(r->tok, e);
+    dr_err own = {0};
+    if (r->vocabulary) r->grammar = grammar_new((grammar_kind)kind, buf_span(&text), r->vocabulary, &own);
+    if (r->grammar) r->constraint = matcher_new(r->grammar, &own);
+    if (own.code == DR_EFORMAT && kind != GRAMMAR_REGEX && !strpbrk(given, "{\n:") && !os_exists(given))
+        err_set(e, own.code, "%.400s (and there is no file %.60s)", own.msg, given);
+    else if (own.code) err_set(e, own.code, "%s", own.msg);
+    buf_free(&text);
+    return r->constraint ? DR_OK : rc ? rc : own.code ? own.code : DR_ENOMEM;
 }
 
 static int runner_session(runner *r, dr_err *e)
@@ -111,7 +150,7 @@ static void gen_options(runner *r, const sample_set *set, gen_opt *o)
     *o = (gen_opt){
         .sample = set->opt, .max_tokens = r->a->n, .stop = r->a->stop.v, .n_stop = r->a->stop.n,
         .ignore_eos = r->a->ignore_eos, .shift = r->a->full == 1, .cancel = &interrupted,
-        .shifted = on_shift, .arg = r,
+        .shifted = on_shift, .arg = r, .constraint = r->constraint,
     };
     if (r->has_chat && !r->a->raw) o->is_stop = format_stop, o->is_stop_arg = r;
 }
@@ -167,7 +206,7 @@ static int on_piece(void *arg, const gen_piece *p)
 static void shift_said(void *arg, int n) { on_shift(((sink *)arg)->r, n); }
 
 /* One reply as JSON; NULL: no memory. */
-static json_t *reply_json(const gen_result *g, json_t *probs)
+static json_t *reply_json(const gen_result *g, json_t *probs, bool constrained)
 {
     json_t *list = json_array();
     for (int64_t i = 0; i < g->tokens.n; i++)
@@ -175,6 +214,10 @@ static json_t *reply_json(const gen_result *g, json_t *probs)
     json_t *o = json_pack("{s:o, s:o, s:s}", "text", cmd_json_text(g->text.p, g->text.n), "ids",
                           list, "finish", gen_finish_name(g->finish));
     if (o && probs) json_object_set(o, "logprobs", probs);
+    if (o && constrained) {
+        json_object_set_new(o, "constraint", json_string(g->satisfied ? "satisfied" : "cut"));
+        json_object_set_new(o, "forced", json_integer(g->n_forced));
+    }
     return o;
 }
 
@@ -206,7 +249,7 @@ static int reply(runner *r, const ids *prompt, const sample_set *set, int i, jso
     bool stopped = rc == DR_ECANCEL;
     if (stopped) rc = DR_OK, g.finish = GEN_CANCEL, *e = (dr_err){0};
     if (rc == DR_OK && r->a->json) {
-        json_t *one = reply_json(&g, k.probs);
+        json_t *one = reply_json(&g, k.probs, r->constraint != NULL);
         if (one && i == 0) {
             *doc = json_copy(one);
             if (*doc && add_figures(*doc, r, &g, set->opt.seed)) json_decref(*doc), *doc = NULL;
@@ -461,6 +504,7 @@ static int run(const command *c, int argc, char **argv)
         rc = err_set(&e, DR_EINVAL, "--raw wants a PROMPT: a chat needs the chat format");
     if (rc == DR_OK) rc = runner_open(&r, argv[0], &e);
     if (rc == DR_OK) rc = layer(&r, n_words, again, &e);
+    if (rc == DR_OK) rc = runner_constraint(&r, &e);
     int status;
     if (rc == DR_OK && !is_chat) status = one_shot(&r, buf_str(&prompt), prompt.n, &e);
     else if (rc == DR_OK && chat(&r, &e) == DR_OK) status = cmd_done(c);
@@ -478,6 +522,11 @@ const command cmd_run = {
         "With a PROMPT, or text on stdin, the reply goes to stdout and a line about speed to\n"
         "stderr. Without, in a terminal, it is a chat: /help lists its commands, Ctrl-C stops an\n"
         "answer and not the program, Ctrl-D ends.\n"
+        "\n"
+        "--json-schema, --grammar and --regex constrain the reply: docs/constrained.md says what\n"
+        "they understand. The tokens are those that the model would pick among the allowed ones;\n"
+        "near the limit of --tokens or --ctx the text is closed in time, and what cannot fit is\n"
+        "refused. A constraint does not tell the model what is wanted: the prompt should.\n"
         "\n"
         "The sampling options start from the model's generation_config.json when it has one;\n"
         "what they are called here is also what /set knows in a chat.",

@@ -1,6 +1,7 @@
 /* generate.c - see generate.h. */
 #include "gen/generate.h"
 #include <string.h>
+#include "base/mem.h"
 #include "base/os.h"
 #include "gen/stop.h"
 
@@ -25,18 +26,33 @@ typedef struct {
     stop *stop;
     tok_stream stream;
     buf chars;                      /* decoded, not yet past the stop scanner */
-    int n_before;                   /* history kept for penalties: prompt and reply */
+    /* with a constraint */
+    int place;                      /* its position in the matcher; -1: none */
+    uint64_t *mask, *ends;          /* over the model's vocabulary: what may come, what ends */
+    bool can_end;                   /* some token ends a reply */
+    ids held;                       /* picked, not evaluated yet: the last, and forced ones */
 } run;
+
+static int held(const run *g) { return (int)g->held.n; }
+
+/* Evaluate what is held, all in one step. */
+static int flush(run *g, dr_err *e)
+{
+    int rc = g->held.n ? session_append(g->s, g->held.p, held(g), NULL, e) : DR_OK;
+    g->held.n = 0;
+    return rc;
+}
 
 /* Drop the oldest half of what follows the kept front, and evaluate the rest again: keys hold
  * their rotation, so moving them would be another model. */
 static int shift(run *g, dr_err *e)
 {
+    int rc = flush(g, e);
+    if (rc) return rc;
     int n = session_len(g->s), keep = g->o->keep < n ? g->o->keep : n;
     int drop = (n - keep) / 2;
     if (drop < 1) return err_set(e, DR_EINVAL, "nothing can be dropped from a context of %d", n);
     ids rest = {0};
-    int rc = DR_OK;
     for (int i = 0; i < n && !rc; i++)
         if (i < keep || i >= keep + drop) rc = ids_put(&rest, session_tokens(g->s)[i], e);
     if (!rc) rc = session_sync(g->s, rest.p, (int)rest.n, NULL, NULL, e);
@@ -69,6 +85,51 @@ static bool ends(const run *g, int32_t id)
     return tok_is_eog(g->t, id) || (g->o->is_stop && g->o->is_stop(g->o->is_stop_arg, id));
 }
 
+/* Tokens that may still be picked. */
+static uint32_t left(const run *g, int len)
+{
+    const gen_opt *o = g->o;
+    int64_t n = INT32_MAX;
+    if (o->max_tokens) n = o->max_tokens - g->r->n_gen;
+    if (!o->shift && session_ctx(g->s) - len + 1 < n) n = session_ctx(g->s) - len + 1;
+    return n == INT32_MAX ? MATCHER_ANY : n > 0 ? (uint32_t)n : 0;
+}
+
+/* What the constraint allows next: into g->mask, or *forced when there is no choice; *over when
+ * the text is whole and nothing can follow, not even a token that ends it. */
+static int constrain(run *g, int32_t *forced, bool *over, dr_err *e)
+{
+    matcher_next next;
+    const vtrie *v = grammar_vtrie(matcher_grammar(g->o->constraint));
+    int rc = matcher_mask(g->o->constraint, g->place, left(g, session_len(g->s) + held(g)), g->mask,
+                          &next, e);
+    if (rc) return rc;
+    bool end = next.done && g->can_end;
+    *over = next.n_text == 0 && !end;
+    /* log-probabilities are of the model's choice, so it is asked */
+    if (next.n_text == 1 && !end && !g->o->sample.logprobs) *forced = next.only;
+    if (end)
+        for (int i = 0; i < v->words; i++) g->mask[i] |= g->ends[i];
+    return DR_OK;
+}
+
+/* The next token: the one that a constraint leaves, or the sampler's pick. */
+static int choose(run *g, sample_result *pick, bool *over, dr_err *e)
+{
+    int rc = DR_OK;
+    *pick = (sample_result){ .id = -1 };
+    if (g->place >= 0) rc = constrain(g, &pick->id, over, e);
+    if (rc || *over) return rc;
+    if (pick->id >= 0) {
+        g->r->n_forced++;
+        return DR_OK;
+    }
+    if ((rc = flush(g, e))) return rc;
+    return sampler_pick(g->smp, session_logits(g->s), session_tokens(g->s), session_len(g->s),
+                        g->o->sample_index, (uint64_t)g->r->n_prompt + (uint64_t)g->r->n_gen, pick,
+                        e);
+}
+
 static int loop(run *g, dr_err *e)
 {
     const gen_opt *o = g->o;
@@ -77,14 +138,15 @@ static int loop(run *g, dr_err *e)
         if (o->cancel && *o->cancel) { r->finish = GEN_CANCEL; return DR_OK; }
         if (o->max_tokens && r->n_gen >= o->max_tokens) { r->finish = GEN_LENGTH; return DR_OK; }
         sample_result pick;
-        int len = session_len(g->s);
-        int rc = sampler_pick(g->smp, session_logits(g->s), session_tokens(g->s), len,
-                              o->sample_index, (uint64_t)r->n_prompt + (uint64_t)r->n_gen, &pick,
-                              e);
+        bool over = false;
+        int rc = choose(g, &pick, &over, e);
+        if (!rc && over) { r->finish = GEN_EOS; return DR_OK; }
         if (!rc) rc = ids_put(&r->tokens, pick.id, e);
         if (rc) return rc;
         r->n_gen++;
         bool end = ends(g, pick.id), hit = false;
+        if (g->place >= 0 && !end && (rc = matcher_take(o->constraint, g->place, pick.id, e)))
+            return rc;
         span text = { "", 0 };
         if (!end || o->show_special) rc = show(g, pick.id, false, &text, &hit, e);
         if (rc) return rc;
@@ -93,12 +155,45 @@ static int loop(run *g, dr_err *e)
         if (hit) { r->finish = GEN_STOP_STRING; return DR_OK; }
         if (end) { r->finish = GEN_EOS; return DR_OK; }
         if (o->max_tokens && r->n_gen >= o->max_tokens) { r->finish = GEN_LENGTH; return DR_OK; }
-        if (session_len(g->s) == session_ctx(g->s)) {
+        if (session_len(g->s) + held(g) == session_ctx(g->s)) {
             if (!o->shift) { r->finish = GEN_CONTEXT; return DR_OK; }
             if ((rc = shift(g, e))) return rc;
         }
-        if ((rc = session_append(g->s, &pick.id, 1, NULL, e))) return rc;
+        if ((rc = ids_put(&g->held, pick.id, e))) return rc;
+        if (g->place < 0 && (rc = flush(g, e))) return rc;
     }
+}
+
+/* Room for the masks, and the tokens that end. */
+static int begin_constraint(run *g, int V, dr_err *e)
+{
+    const vtrie *v = grammar_vtrie(matcher_grammar(g->o->constraint));
+    size_t words = ((size_t)V + 63) / 64;
+    if (v->n_vocab > V)
+        return err_set(e, DR_EINVAL, "the tokenizer has %d tokens, the model %d", v->n_vocab, V);
+    g->mask = mem_zalloc(words, sizeof *g->mask);
+    g->ends = mem_zalloc(words, sizeof *g->ends);
+    if (!g->mask || !g->ends) return err_nomem(e, words * 16, "the constraint's masks");
+    for (int32_t id = 0; id < v->n_vocab; id++) {
+        if ((!tok_is_control(g->t, id) && !tok_is_eog(g->t, id)) || !ends(g, id)) continue;
+        g->ends[id >> 6] |= (uint64_t)1 << (id & 63);
+        g->can_end = true;
+    }
+    g->stream.started = true;                /* the first space is the text's own */
+    g->place = matcher_begin(g->o->constraint, e);
+    if (g->place < 0) return e ? e->code : DR_EINVAL;
+    sampler_mask(g->smp, g->mask);
+    return DR_OK;
+}
+
+/* Whether the shortest text fits, before anything is evaluated. */
+static int check_room(run *g, int n_prompt, dr_err *e)
+{
+    uint32_t need = grammar_shortest(matcher_grammar(g->o->constraint)), room = left(g, n_prompt);
+    if (need <= room) return DR_OK;
+    return err_set(e, DR_EINVAL, "the shortest text that the constraint allows takes %u tokens; "
+                   "there is room for %u (at most %d tokens asked for, %d prompt tokens in a context "
+                   "of %d)", need, room, g->o->max_tokens, n_prompt, session_ctx(g->s));
 }
 
 /* The sampler and the stop scanner. */
@@ -113,7 +208,8 @@ static int begin(run *g, int V, dr_err *e)
     for (int i = 0; i < o->n_stop; i++) v[i] = span_of(o->stop[i]);
     g->smp = sampler_new(&o->sample, V, session_ctx(g->s), &own);
     if (g->smp) g->stop = stop_new(v, o->n_stop, &own);
-    return g->stop ? DR_OK : err_set(e, own.code, "%s", own.msg);
+    if (g->stop && o->constraint) begin_constraint(g, V, &own);
+    return g->stop && !own.code ? DR_OK : err_set(e, own.code, "%s", own.msg);
 }
 
 int gen_run(session *s, const tokenizer *t, const int32_t *prompt, int n_prompt,
@@ -121,11 +217,13 @@ int gen_run(session *s, const tokenizer *t, const int32_t *prompt, int n_prompt,
 {
     *r = (gen_result){ .n_prompt = n_prompt, .finish = GEN_CANCEL };
     buf_init(&r->text, (size_t)1 << 30);
-    run g = { .s = s, .t = t, .o = o, .r = r };
+    run g = { .s = s, .t = t, .o = o, .r = r, .place = -1 };
     buf_init(&g.chars, (size_t)1 << 20);
     int V = session_model(s)->h.V;
+    int rc = o->constraint ? check_room(&g, n_prompt, e) : DR_OK;
+    if (rc) return buf_free(&g.chars), rc;
     int64_t t0 = os_now_ns();
-    int rc = session_sync(s, prompt, n_prompt, &r->n_reused, o->cancel, e);
+    rc = session_sync(s, prompt, n_prompt, &r->n_reused, o->cancel, e);
     int64_t t1 = os_now_ns();
     r->prompt_s = (double)(t1 - t0) * 1e-9;
     if (rc) goto done;
@@ -142,7 +240,13 @@ int gen_run(session *s, const tokenizer *t, const int32_t *prompt, int n_prompt,
         }
     }
     r->gen_s = (double)(os_now_ns() - t1) * 1e-9;
+    if (g.place >= 0)
+        r->satisfied = r->finish != GEN_STOP_STRING && matcher_done(o->constraint, g.place);
 done:
+    if (g.place >= 0) matcher_end(o->constraint, g.place);
+    mem_free(g.mask);
+    mem_free(g.ends);
+    ids_free(&g.held);
     stop_free(g.stop);
     sampler_free(g.smp);
     buf_free(&g.chars);

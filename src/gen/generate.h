@@ -2,6 +2,7 @@
  * Threads: as the session. */
 #ifndef GEN_GENERATE_H
 #define GEN_GENERATE_H
+#include "gen/grammar.h"
 #include "gen/sample.h"
 #include "gen/session.h"
 
@@ -32,6 +33,9 @@ typedef struct {
     bool ignore_eos;
     bool shift;                     /* context full: drop the oldest half and go on, else stop */
     int keep;                       /* tokens at the front that a shift keeps */
+    /* The reply is a text of this grammar; NULL: anything. Borrowed; its vocabulary is the
+     * tokenizer's. When the shortest such text does not fit, gen_run refuses (DR_EINVAL). */
+    matcher *constraint;
     const volatile int *cancel;     /* set from a signal handler or another thread */
     bool (*is_stop)(void *arg, int32_t id);   /* the chat format's own ends; NULL: none */
     void *is_stop_arg;
@@ -45,6 +49,8 @@ typedef struct {
 typedef struct {
     gen_finish finish;
     int n_prompt, n_reused, n_gen, n_shifts;
+    int n_forced;                   /* tokens taken without a draw: the constraint left no other */
+    bool satisfied;                 /* the text is one of the constraint's, whole */
     double prompt_s, gen_s;
     ids tokens;                     /* picked, the end token included; ids_free */
     buf text;                       /* the reply without its stop string; buf_free */

@@ -26,6 +26,7 @@ struct sampler {
     bool *breaker;          /* [V], or NULL without DRY */
     sample_bias *bias;
     sample_prob *top;       /* [n_probs] */
+    const uint64_t *mask;   /* borrowed; NULL: every token may be chosen */
     /* one pick */
     float max;              /* best candidate's logit */
     float floor, band;
@@ -392,13 +393,24 @@ static int best_of(const float *x, int64_t n, float *max, int32_t *id, dr_err *e
     return DR_OK;
 }
 
-/* Bias, penalties and DRY into x, and a fresh full set. */
+static void apply_mask(sampler *s)
+{
+    for (int64_t i = 0; i < s->n_vocab; i += 64) {
+        uint64_t w = s->mask[i >> 6];
+        int64_t n = s->n_vocab - i < 64 ? s->n_vocab - i : 64;
+        if (w == UINT64_MAX) continue;
+        for (int64_t j = 0; j < n; j++) s->x[i + j] = w >> j & 1 ? s->x[i + j] : -INFINITY;
+    }
+}
+
+/* Mask, bias, penalties and DRY into x, and a fresh full set. */
 static int start(sampler *s, const float *logits, const int32_t *h, int64_t n, int32_t *best,
                  dr_err *e)
 {
     const sample_opt *o = &s->o;
     if (n > s->max_history) h += n - s->max_history, n = s->max_history;
     for (int64_t i = 0; i < s->n_vocab; i++) s->x[i] = logits[i] + 0.0f;      /* -0 is 0 */
+    if (s->mask) apply_mask(s);
     add_bias(s);
     if (o->repeat_penalty != 1 || o->presence_penalty != 0 || o->frequency_penalty != 0)
         add_penalties(s, h, n);
@@ -481,6 +493,8 @@ static void report_filtered(sampler *s, sample_result *r)
         break;
     }
 }
+
+void sampler_mask(sampler *s, const uint64_t *mask) { s->mask = mask; }
 
 int sampler_pick(sampler *s, const float *logits, const int32_t *history, int64_t n_history,
                  uint64_t sample, uint64_t pos, sample_result *r, dr_err *e)

@@ -70,6 +70,10 @@ int sample_dry_breakers(const tokenizer *t, const char *const *s, int n, ids *ou
 sampler *sampler_new(const sample_opt *o, int32_t n_vocab, int64_t max_history, dr_err *e);
 void sampler_free(sampler *s);                               /* NULL is fine */
 
+/* Only tokens whose bit is set may be chosen from now on: (n_vocab + 63) / 64 words, borrowed; NULL:
+ * all. The others' logits are -inf before anything else happens. */
+void sampler_mask(sampler *s, const uint64_t *mask);
+
 /* Choose the token at `pos` of sample number `sample`. history: the tokens so far, prompt
  * included, newest last. A NaN, +inf or all -inf among the logits is an error. */
 int sampler_pick(sampler *s, const float *logits, const int32_t *history, int64_t n_history,
