@@ -10,7 +10,7 @@ typedef struct {
     const char *shape, *type, *tokenizer, *out;
     uint64_t seed;
     size_t shard;
-    int threads;
+    int shards, threads;
     bool quiet;
 } args;
 
@@ -18,12 +18,14 @@ static const opt opts[] = {
     { 0, "shape", OPT_STR, offsetof(args, shape), "SHAPE",
       "name, key=value pairs, or both (see below)" },
     { 0, "type", OPT_STR, offsetof(args, type), "TYPE", "weight type or mix (default BF16)" },
-    { 'o', "out", OPT_STR, offsetof(args, out), "PATH", "NAME.gguf, or a folder (safetensors)" },
+    { 'o', "out", OPT_STR, offsetof(args, out), "PATH", "NAME.gguf, a folder (safetensors), or a folder NAME.pth/ (Meta's)" },
     { 0, "tokenizer", OPT_STR, offsetof(args, tokenizer), "FILE",
       "GGUF: its tokenizer is copied; a folder: the file is" },
     { 0, "seed", OPT_UINT64, offsetof(args, seed), "N", "same seed, same weights (default 1)" },
     { 0, "shard", OPT_SIZE, offsetof(args, shard), "BYTES",
       "safetensors: at most so many bytes in a file" },
+    { 0, "shards", OPT_INT, offsetof(args, shards), "N",
+      "Meta's: so many model-parallel files (default 1)", 1, 999 },
     { 't', "threads", OPT_INT, offsetof(args, threads), "N", "threads (default: one per core)",
       0, 1024 },
     { 'q', "quiet", OPT_FLAG, offsetof(args, quiet), NULL, "no progress on stderr" },
@@ -48,6 +50,7 @@ static int run(const command *c, int argc, char **argv)
     dr_err e = {0};
     int64_t last = 0;
     synth_opt o = { .seed = a.seed, .tokenizer = a.tokenizer, .shard_bytes = a.shard,
+                    .shards = a.shards,
                     .arg = &last };
     if (!a.quiet && isatty(2)) o.progress = progress;
     if (synth_shape_read(&o.shape, a.shape, &e) != DR_OK ||
@@ -71,7 +74,9 @@ const command cmd_synth = {
         "rope_factor rope_low rope_high rope_orig (Llama 3's scaling) rope_linear.\n"
         "\n"
         "TYPE is F32 F16 BF16 Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q2_K … Q6_K for every matrix, or one of\n"
-        "llama.cpp's mixes: Q3_K_S Q3_K_M Q3_K_L Q4_K_S Q4_K_M Q5_K_S Q5_K_M.\n"
+        "llama.cpp's mixes: Q3_K_S Q3_K_M Q3_K_L Q4_K_S Q4_K_M Q5_K_S Q5_K_M. FP8 is Meta's form\n"
+        "(the feed-forward of all layers but the first and last, the rest BF16) in safetensors or\n"
+        ".pth, FP8_DYNAMIC compressed-tensors' in safetensors.\n"
         "\n"
         "The same seed gives the same weights in every container, before they are rounded.",
     .min_args = 0, .max_args = 0, .opts = opts, .run = run,

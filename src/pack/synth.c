@@ -8,6 +8,7 @@
 #include "base/os.h"
 #include "base/rng.h"
 #include "format/qkrow.h"
+#include "format/fp8.h"
 #include "format/quant.h"
 #include "format/safetensors_write.h"
 #include "pack/synth_priv.h"
@@ -35,8 +36,10 @@ void synth_rows(const synth_shape *s, uint64_t seed, container c, const synth_te
 {
     uint8_t *out = dst;
     uint64_t stream = (uint64_t)(t->layer + 1) * N_KINDS + (uint64_t)t->kind;
-    bool swap = c == CONTAINER_GGUF && rotated(t->kind), norm = t->n_dims == 1 &&
+    bool swap = c != CONTAINER_SAFETENSORS && rotated(t->kind), norm = t->n_dims == 1 &&
                 (t->kind < KIND_QB || t->kind > KIND_OB);
+    int64_t all_cols = t->all_cols ? t->all_cols : t->cols, cols = t->scale_cols ? t->scale_cols : t->cols;
+    uint8_t *bytes = (uint8_t *)(tmp + cols);
     float scale = norm ? 0.05f : (float)s->std, shift = norm ? 1 : 0;
     for (int64_t r = row; r < row + n; r++) {
         if (t->kind == KIND_ROPE) {
@@ -47,9 +50,16 @@ void synth_rows(const synth_shape *s, uint64_t seed, container c, const synth_te
                 tmp[i] *= scale;
             }
         } else {
-            int64_t from = swap ? qk_row_hf(r, s->hs) : r;
-            rng_normal(tmp, t->cols, seed, stream, (uint64_t)from * (uint64_t)t->cols);
-            for (int64_t i = 0; i < t->cols; i++) tmp[i] = tmp[i] * scale + shift;
+            int64_t at = t->row0 + r, from = swap ? qk_row_hf(at, s->hs) : at;
+            rng_normal(tmp, cols, seed, stream, (uint64_t)(from * all_cols + t->col0));
+            for (int64_t i = 0; i < cols; i++) tmp[i] = tmp[i] * scale + shift;
+        }
+        if (t->scale_cols || t->type == DT_F8_E4M3) {
+            float f = fp8_row(tmp, bytes, cols);
+            size_t k = t->scale_cols ? sizeof f : (size_t)cols;
+            memcpy(out, t->scale_cols ? (const void *)&f : bytes, k);
+            out += k;
+            continue;
         }
         quant_row(t->type, tmp, out, t->cols);
         out += type_row_bytes(t->type, t->cols);
@@ -58,41 +68,30 @@ void synth_rows(const synth_shape *s, uint64_t seed, container c, const synth_te
 
 /* ---- making the rows of one tensor after the other, in slices, on all threads ---- */
 
-typedef struct {
-    const synth_opt *o;
-    container c;
-    pool *p;
-    uint8_t *slice;
-    size_t slice_bytes;
-    float *tmp;                      /* cols_max floats a thread */
-    int64_t cols_max;
-    uint64_t done, total;
-    const synth_tensor *t;           /* now */
-    int64_t row, n;
-} maker;
-
 static size_t tensor_bytes(const synth_tensor *t)
 {
     return type_row_bytes(t->type, t->cols) * (size_t)t->rows;
 }
 
-static int maker_init(maker *m, const synth_opt *o, container c, const synth_tensor *t, int64_t n,
-                      pool *p, dr_err *e)
+int synth_maker_init(synth_maker *m, const synth_opt *o, container c, const synth_tensor *t,
+                     int64_t n, pool *p, dr_err *e)
 {
-    *m = (maker){ .o = o, .c = c, .p = p, .slice_bytes = SLICE };
+    *m = (synth_maker){ .o = o, .c = c, .p = p, .slice_bytes = SLICE };
     for (int64_t i = 0; i < n; i++) {
         size_t row = type_row_bytes(t[i].type, t[i].cols);
-        if (t[i].cols > m->cols_max) m->cols_max = t[i].cols;
+        int64_t cols = t[i].scale_cols ? t[i].scale_cols : t[i].cols;
+        if (cols > m->cols_max) m->cols_max = cols;
         if (row > m->slice_bytes) m->slice_bytes = row;
         m->total += tensor_bytes(&t[i]);
     }
+    m->cols_max += (m->cols_max + 3) / 4;                  // and a byte for each
     size_t tmp = (size_t)m->cols_max * sizeof *m->tmp * (size_t)pool_threads(p);
     m->slice = mem_alloc(m->slice_bytes);
     m->tmp = mem_alloc(tmp);
     return m->slice && m->tmp ? DR_OK : err_nomem(e, m->slice_bytes + tmp, "random weights");
 }
 
-static void maker_free(maker *m)
+void synth_maker_free(synth_maker *m)
 {
     mem_free(m->slice);
     mem_free(m->tmp);
@@ -100,16 +99,15 @@ static void maker_free(maker *m)
 
 static void make_chunk(void *arg, int chunk, int thread)
 {
-    const maker *m = arg;
+    const synth_maker *m = arg;
     int64_t a = (int64_t)chunk * ROWS_PER_CHUNK, k = m->n - a;
     synth_rows(&m->o->shape, m->o->seed, m->c, m->t, m->row + a,
                k < ROWS_PER_CHUNK ? k : ROWS_PER_CHUNK, m->tmp + m->cols_max * thread,
                m->slice + (size_t)a * type_row_bytes(m->t->type, m->t->cols));
 }
 
-typedef int (*put_fn)(void *to, const void *p, size_t n, dr_err *e);
-
-static int make_tensor(maker *m, const synth_tensor *t, put_fn put, void *to, dr_err *e)
+int synth_make(synth_maker *m, const synth_tensor *t,
+               int (*put)(void *to, const void *p, size_t n, dr_err *e), void *to, dr_err *e)
 {
     size_t row = type_row_bytes(t->type, t->cols);
     int64_t step = (int64_t)(m->slice_bytes / row);
@@ -166,7 +164,7 @@ static int make_gguf(const synth_opt *o, const char *out, void **bytes, size_t *
 {
     synth_tensor *t = NULL;
     int64_t n = 0;
-    maker m = {0};
+    synth_maker m = {0};
     gguf_writer *w = gguf_write_new(e);
     if (!w) return DR_ENOMEM;
     int rc = gguf_metadata(w, o, e);
@@ -175,7 +173,7 @@ static int make_gguf(const synth_opt *o, const char *out, void **bytes, size_t *
         int64_t dim[2] = { t[i].cols, t[i].rows };
         rc = gguf_add_tensor(w, t[i].name, t[i].type, t[i].n_dims, dim, e);
     }
-    if (rc == DR_OK) rc = maker_init(&m, o, CONTAINER_GGUF, t, n, p, e);
+    if (rc == DR_OK) rc = synth_maker_init(&m, o, CONTAINER_GGUF, t, n, p, e);
     if (rc == DR_OK && out) {
         rc = gguf_write_start(w, out, e);
     } else if (rc == DR_OK) {
@@ -183,13 +181,13 @@ static int make_gguf(const synth_opt *o, const char *out, void **bytes, size_t *
         *bytes = mem_pages(*n_bytes);
         rc = *bytes ? gguf_write_start_mem(w, *bytes, e) : err_nomem(e, *n_bytes, "weights");
     }
-    for (int64_t i = 0; rc == DR_OK && i < n; i++) rc = make_tensor(&m, &t[i], put_gguf, w, e);
+    for (int64_t i = 0; rc == DR_OK && i < n; i++) rc = synth_make(&m, &t[i], put_gguf, w, e);
     if (rc == DR_OK) rc = gguf_write_end(w, e);
     if (rc != DR_OK && !out && *bytes) {
         mem_pages_free(*bytes, *n_bytes);
         *bytes = NULL;
     }
-    maker_free(&m);
+    synth_maker_free(&m);
     mem_free(t);
     gguf_write_free(w);
     return rc;
@@ -228,6 +226,8 @@ static json_t *config_json(const synth_opt *o)
         s->linear != 0 ? json_pack("{s:s, s:f}", "rope_type", "linear", "factor", s->linear) :
         json_null();
     json_object_set_new(j, "rope_scaling", r);
+    json_t *q = synth_quant_json(s, o->types);
+    if (q) json_object_set_new(j, "quantization_config", q);
     return j;
 }
 
@@ -237,7 +237,7 @@ static int dump_to_buf(const char *p, size_t n, void *b)
     return 0;
 }
 
-static int write_json(const char *folder, const char *name, json_t *j, dr_err *e)
+int synth_write_json(const char *folder, const char *name, json_t *j, dr_err *e)
 {
     char path[4096];
     buf b;
@@ -260,7 +260,8 @@ static int put_st(void *to, const void *p, size_t n, dr_err *e)
     return st_write_data(to, p, n, e);
 }
 
-static int write_shard(maker *m, const char *path, const synth_tensor *t, int64_t n, dr_err *e)
+static int write_shard(synth_maker *m, const char *path, const synth_tensor *t, int64_t n,
+                       dr_err *e)
 {
     st_writer *w = st_write_new(e);
     if (!w) return DR_ENOMEM;
@@ -270,7 +271,7 @@ static int write_shard(maker *m, const char *path, const synth_tensor *t, int64_
         rc = st_add_tensor(w, t[i].name, t[i].type, t[i].n_dims, two + 2 - t[i].n_dims, e);
     }
     if (rc == DR_OK) rc = st_write_start(w, path, e);
-    for (int64_t i = 0; rc == DR_OK && i < n; i++) rc = make_tensor(m, &t[i], put_st, w, e);
+    for (int64_t i = 0; rc == DR_OK && i < n; i++) rc = synth_make(m, &t[i], put_st, w, e);
     if (rc == DR_OK) rc = st_write_end(w, e);
     st_write_free(w);
     return rc;
@@ -288,7 +289,8 @@ static int64_t shard_len(const synth_opt *o, const synth_tensor *t, int64_t n, i
     return k - at;
 }
 
-static int write_shards(maker *m, const char *folder, const synth_tensor *t, int64_t n, dr_err *e)
+static int write_shards(synth_maker *m, const char *folder, const synth_tensor *t, int64_t n,
+                        dr_err *e)
 {
     int64_t count = 0;
     for (int64_t at = 0; at < n; at += shard_len(m->o, t, n, at)) count++;
@@ -311,7 +313,7 @@ static int write_shards(maker *m, const char *folder, const synth_tensor *t, int
         json_decref(map);
         return rc;
     }
-    return write_json(folder, "model.safetensors.index.json",
+    return synth_write_json(folder, "model.safetensors.index.json",
                       json_pack("{s:{s:I}, s:o}", "metadata", "total_size",
                                 (json_int_t)m->total, "weight_map", map), e);
 }
@@ -320,14 +322,14 @@ static int make_folder(const synth_opt *o, const char *folder, pool *p, dr_err *
 {
     synth_tensor *t = NULL;
     int64_t n = 0;
-    maker m = {0};
+    synth_maker m = {0};
     int rc = synth_plan(&o->shape, o->types, CONTAINER_SAFETENSORS, &t, &n, e);
-    if (rc == DR_OK) rc = maker_init(&m, o, CONTAINER_SAFETENSORS, t, n, p, e);
+    if (rc == DR_OK) rc = synth_maker_init(&m, o, CONTAINER_SAFETENSORS, t, n, p, e);
     if (rc == DR_OK) rc = os_mkdirs(folder, e);
     if (rc == DR_OK && o->tokenizer) rc = synth_copy_tokenizer(folder, o->tokenizer, e);
-    if (rc == DR_OK) rc = write_json(folder, "config.json", config_json(o), e);
+    if (rc == DR_OK) rc = synth_write_json(folder, "config.json", config_json(o), e);
     if (rc == DR_OK) rc = write_shards(&m, folder, t, n, e);
-    maker_free(&m);
+    synth_maker_free(&m);
     mem_free(t);
     return rc;
 }
@@ -342,9 +344,7 @@ int synth_write(const synth_opt *o, const char *out, pool *p, dr_err *e)
     size_t len = dot ? n - (size_t)(dot - out) : 0;
     if (len == 5 && !strncmp(dot, ".gguf", 5) && n == strlen(out))
         return make_gguf(o, out, NULL, NULL, p, e);
-    if (len == 4 && !strncmp(dot, ".pth", 4))
-        return err_set(e, DR_EUNSUPPORTED, "%s: Meta's consolidated.*.pth is not written yet by "
-                       "this version", out);
+    if (len == 4 && !strncmp(dot, ".pth", 4)) return synth_meta(o, out, p, e);
     if (len == 12 && !strncmp(dot, ".safetensors", 12))
         return err_set(e, DR_EINVAL, "%s: name a folder; config.json goes beside the weights", out);
     return make_folder(o, out, p, e);

@@ -29,8 +29,11 @@ int synth_shape_read(synth_shape *s, const char *spec, dr_err *e);
 const char *synth_shape_name(int i);
 
 /* What type each matrix gets. A type's own name means all matrices; Q3_K_S … Q5_K_M are
- * llama.cpp's mixes. Rows that do not fit a block fall back as llama.cpp's do. */
-typedef struct { dtype base; int mix; } synth_types;
+ * llama.cpp's mixes. Rows that do not fit a block fall back as llama.cpp's do. FP8 is the form of
+ * Meta's FP8 models, the feed-forward of all layers but the first and the last with a scale a row,
+ * the rest BF16; FP8_DYNAMIC is compressed-tensors', every matrix in the layers. */
+typedef enum { SYNTH_NO_FP8, SYNTH_FP8, SYNTH_FP8_DYNAMIC } synth_fp8;
+typedef struct { dtype base; int mix; synth_fp8 fp8; } synth_types;
 int synth_types_read(synth_types *t, const char *name, dr_err *e);
 
 typedef struct {
@@ -39,12 +42,17 @@ typedef struct {
     dtype type;
     int n_dims;                      /* 1 (then rows is 1) or 2 */
     int64_t rows, cols;
+    int64_t scale_cols;              /* not 0: F32 scales, one a row, of the matrix that this
+                                        names, over so many of its columns */
+    int64_t row0, col0, all_cols;    /* a part: where in the whole it starts, the whole's columns;
+                                        all_cols 0: it is the whole */
 } synth_tensor;
 
 /* The tensors of a model in file order: *list is freed with mem_free. */
 int synth_plan(const synth_shape *s, synth_types types, container c, synth_tensor **list,
                int64_t *n, dr_err *e);
-/* Rows [row, row+n) of a tensor, in its type, into dst. tmp: t->cols floats. */
+/* Rows [row, row+n) of a tensor, in its type, into dst. tmp: t->cols floats; FP8 and its scales
+ * want a byte more for each of their columns. */
 void synth_rows(const synth_shape *s, uint64_t seed, container c, const synth_tensor *t,
                 int64_t row, int64_t n, float *tmp, void *dst);
 
@@ -54,12 +62,14 @@ typedef struct {
     uint64_t seed;
     const char *tokenizer;           /* file to take it from; NULL: none */
     uint64_t shard_bytes;            /* safetensors: most bytes of tensors in a file; 0: one */
+    int shards;                      /* Meta: model-parallel files; 0: one */
     void (*progress)(void *arg, uint64_t done, uint64_t total);   /* bytes; NULL: none */
     void *arg;
 } synth_opt;
 
-/* Write a model: out ends in .gguf, or is a folder for safetensors and config.json. Memory is
- * one slice of 16 MB and a row per thread. */
+/* Write a model: out ends in .gguf, or is a folder: one whose name ends in .pth for Meta's
+ * consolidated.*.pth and params.json, another for safetensors and config.json. Memory is one
+ * slice of 16 MB and a row per thread. */
 int synth_write(const synth_opt *o, const char *out, pool *p, dr_err *e);
 /* The same model as a GGUF file in memory, from mem_pages. */
 int synth_memory(const synth_opt *o, void **bytes, size_t *n, pool *p, dr_err *e);

@@ -161,7 +161,155 @@ def meta_forms():
     check(rc == 1 and "before version 1.6" in err, "legacy: " + err)
 
 
+
+
+def reference(folder, weights, ids):
+    """transformers' float32 logits of these weights with this folder's config.json."""
+    c = json.load(open(folder + "/config.json"))
+    cfg = LlamaConfig(**{k: v for k, v in c.items() if k not in ("quantization_config", "torch_dtype",
+                                                                 "architectures", "model_type")})
+    m = LlamaForCausalLM(cfg).float()
+    if c["tie_word_embeddings"]:
+        weights = dict(weights, **{"lm_head.weight": weights["model.embed_tokens.weight"]})
+    missing, extra = m.load_state_dict({k: v.float() for k, v in weights.items()}, strict=False)
+    assert not extra and not missing, (missing, extra)
+    with torch.no_grad():
+        return m(torch.tensor([ids])).logits[0].numpy()
+
+
+def close(got, want, what, bar=1e-4):
+    d = float(np.abs(got - want).max() / want.std()) if got is not None else 9
+    check(d <= bar, f"{what}: max difference {d:.2e} of the standard deviation")
+
+
+def dequantised(w):
+    """Weights of safetensors: f32(fp8) * f32(scale); scales and input scales dropped."""
+    out = {}
+    for k, v in w.items():
+        if k.endswith(("_scale", "input_scale")):
+            continue
+        out[k] = v.float() * w[k + "_scale"].float() if k + "_scale" in w else v
+    return out
+
+
+def fp8_forms():
+    shape = SHAPE.replace("layers=3", "layers=4")
+    for t in ("FP8", "FP8_DYNAMIC"):
+        rc, err = run("synth", "--shape", shape, "--type", t, "--seed", "4", "--out", "f8")
+        check(rc == 0, f"synth {t} {err}")
+        w = load_file("f8/model.safetensors")
+        n = sum(v.dtype == torch.float8_e4m3fn for v in w.values())
+        check(n == (6 if t == "FP8" else 28), f"{t}: {n} matrices of FP8")
+        close(logits("f8", IDS), reference("f8", dequantised(w), IDS), t)
+        # a scale for the whole, in bf16, or without a second dimension; input scales beside them
+        one = {k: v.max().reshape(()) if k.endswith("_scale") else v for k, v in w.items()}
+        flat = {k: v.reshape(-1) if k.endswith("_scale") else v for k, v in w.items()}
+        half = {k: v.bfloat16() if k.endswith("_scale") else v for k, v in w.items()}
+        for what, x in (("one scale", one), ("flat scales", flat), ("bf16 scales", half)):
+            x = dict(x, **{k[:-len("weight_scale")] + "input_scale": torch.tensor(0.5)
+                           for k in x if k.endswith("_scale")})
+            save_file({k: v.contiguous() for k, v in x.items()}, "f8/model.safetensors")
+            for k in x:
+                if k.endswith("weight_scale") and x[k].dim() == 1:
+                    x[k] = x[k].reshape(-1, 1)
+            close(logits("f8", IDS), reference("f8", dequantised(x), IDS), f"{t}, {what}")
+        if t != "FP8":
+            continue
+        save_file(w, "f8/model.safetensors")
+        want = logits("f8", IDS)
+        for n in (1, 2, 8, 16):
+            shutil.rmtree("f8.pth", ignore_errors=True)
+            rc, err = run("synth", "--shape", shape, "--type", "FP8", "--seed", "4", "--shards", str(n),
+                          "--out", "f8.pth/")
+            check(rc == 0, f"synth FP8, {n} shards {err}")
+            got = logits("f8.pth", IDS)
+            m = merged("f8.pth", n, n // 8 or 1)
+            close(got, reference("f8", to_hf(m, json.load(open("f8/config.json"))), IDS),
+                  f"FP8 of Meta's in {n} shards")
+            if n == 1:
+                check(np.array_equal(got, want), "FP8 of Meta's in one shard and fbgemm_fp8: same bits")
+            rewrite("f8.pth", n)                       # by torch.save
+            check(np.array_equal(logits("f8.pth", IDS), got), f"the same by torch.save, {n} shards")
+
+
+def merged(folder, n, dup=1):
+    """A Meta folder by torch.load, put together in float32, FP8 multiplied by its scales."""
+    shards = []
+    for r in range(n):
+        d = torch.load(f"{folder}/consolidated.{r:02d}.pth", weights_only=True, mmap=True)
+        s = f"{folder}/fp8_scales_{r}.pt"
+        s = torch.load(s, weights_only=True) if os.path.exists(s) else {}
+        for k in d:
+            p = k.split(".")
+            if d[k].dtype == torch.float8_e4m3fn:
+                d[k] = d[k].float() * s[f"{p[1]}_feed_forward.{p[3]}_{r}"].float().reshape(-1, 1)
+        shards.append(d)
+    out = {}
+    for k in shards[0]:
+        x = [d[k] for d in shards]
+        if k.endswith(("wk.weight", "wv.weight")):
+            out[k] = torch.cat(x[::dup], 0)
+        elif k.endswith(("wo.weight", "w2.weight")):
+            out[k] = torch.cat(x, 1)
+        elif x[0].dim() == 1:
+            out[k] = x[0]
+        else:
+            out[k] = torch.cat(x, 0)
+    return out
+
+
+def to_hf(m, c):
+    out = {}
+    for k, w in m.items():
+        for a, b in list(NAMES.items()) + [("model.embed_tokens", "tok_embeddings"),
+                                           ("model.norm", "norm"), ("lm_head", "output")]:
+            tail = "." + b + ".weight"
+            if k.startswith("layers.") and k.endswith(tail):
+                h = c["num_attention_heads"] if b == "attention.wq" else \
+                    c["num_key_value_heads"] if b == "attention.wk" else 0
+                if h:
+                    w = w.reshape(h, w.shape[0] // h // 2, 2, w.shape[1]).transpose(1, 2).reshape(w.shape)
+                out["model." + k[:-len(tail)] + "." + a + ".weight"] = w
+            elif k == b + ".weight":
+                out[a + ".weight"] = w
+    return out
+
+
+def rewrite(folder, n):
+    for r in range(n):
+        for f in (f"{folder}/consolidated.{r:02d}.pth", f"{folder}/fp8_scales_{r}.pt"):
+            torch.save(torch.load(f, weights_only=True), f)
+
+
+def written():
+    """What drover writes, as torch reads it."""
+    for tied in (0, 1):
+        for t in ("F32", "F16", "BF16"):
+            run("synth", "--shape", SHAPE + f",tied={tied}", "--type", t, "--seed", "5", "--out", "hf")
+            c, want = to_meta("hf")
+            for n in (1, 2, 8, 16):
+                shutil.rmtree("w.pth", ignore_errors=True)
+                rc, err = run("synth", "--shape", SHAPE + f",tied={tied}", "--type", t, "--seed", "5",
+                              "--shards", str(n), "--out", "w.pth/")
+                m = merged("w.pth", n, n // 8 or 1)
+                if tied:
+                    want = dict(want, **{"output.weight": want["tok_embeddings.weight"]})
+                check(rc == 0 and m.keys() == want.keys() and all(
+                    m[k].dtype == want[k].dtype and torch.equal(m[k], want[k]) for k in m),
+                    f"torch.load of drover's {t}, {n} shards, tied {tied} {err}")
+                a = logits("hf", IDS)
+                check(np.array_equal(a, logits("w.pth", IDS)), f"logits of drover's {t}, {n} shards")
+    d = torch.load("w.pth/consolidated.00.pth", weights_only=True)
+    check(d["output.weight"].data_ptr() == d["tok_embeddings.weight"].data_ptr(),
+          "tied heads share a storage")
+    run("synth", "--shape", SHAPE, "--type", "F32", "--seed", "5", "--out", "hf")
+    w = load_file("hf/model.safetensors")
+    close(logits("hf", IDS), reference("hf", w, IDS), "F32, for comparison")
+
+
 print(f"torch {torch.__version__}, transformers {transformers.__version__}")
 meta_forms()
+written()
+fp8_forms()
 print(f"{failed} failed")
 sys.exit(failed > 0)
