@@ -326,8 +326,9 @@ static int32_t build(nfa *f, const gx *x, int32_t in)
 
 typedef struct {
     nfa f;
+    int32_t end;
     int32_t *mark, stamp;
-    int32_t *set, n_set, cap_set;   /* the set being closed */
+    int32_t *set, n_set;            /* the set being closed */
     int32_t *pool;                  /* sets of all states, one after the other */
     int n_pool, cap_pool;
     int32_t *at;                    /* (n+1,) where a state's set begins */
@@ -365,8 +366,8 @@ static int by_i32(const void *a, const void *b)
 static int32_t subset_state(subset *s, maker *m)
 {
     int n = 0;
-    for (int i = 0; i < s->n_set; i++) {         /* nodes with character or anchor edges, or none */
-        bool keep = s->f.head[s->set[i]] < 0;
+    for (int i = 0; i < s->n_set; i++) {         /* nodes with character or anchor edges; the end */
+        bool keep = s->set[i] == s->end;
         for (int32_t k = s->f.head[s->set[i]]; k >= 0; k = s->f.e[k].next)
             keep |= s->f.e[k].set != TO_EPS;
         if (keep) s->set[n++] = s->set[i];
@@ -452,6 +453,7 @@ cauto *ca_regex(gctx *g, const gx *x)
     int32_t start = node(&s.f), end = build(&s.f, x, start);
     bool *in = NULL;
     if (g->rc || end < 0) return NULL;
+    s.end = end;
     maker m = classes(&s.f, &in);
     s.mark = gz_take(g, (size_t)s.f.n * sizeof *s.mark);
     s.set = gz_take(g, (size_t)s.f.n * 2 * sizeof *s.set);

@@ -367,7 +367,8 @@ static int plain_steps(const matcher *m, state s, uint32_t left)
             if (sum(c->most_plain, f->rest) < left) room = UINT64_MAX;
         } else if (f->call != PLAIN_CALL && frame_of(v[i])) {
             const gcall *k = &c->call[f->call];
-            if (k->flags & CALL_CHARS && k->start == node_of(v[i]) && config_need(m, v[i]) < left)
+            if (k->flags & CALL_CHARS && k->start == node_of(v[i]) &&
+                sum(config_need(m, v[i]), c->v->fill_rise) < left)
                 room = k->max == GRAM_INF ? UINT64_MAX : k->max - f->count;
         }
         while (best + 1 < VTRIE_STEPS && vtrie_step[best + 1] <= room) best++;

@@ -109,6 +109,14 @@ static bool tables(vtrie *v, const word *w, int64_t n)
         for (uint32_t k = 1; k <= v->longest && k <= m; k++)
             if (has[k] && v->fill[m - k] < v->fill[m]) v->fill[m] = v->fill[m - k] + 1;
     }
+    uint32_t least = UINT32_MAX, most = 0;
+    for (uint32_t m = VTRIE_FILL; m <= VTRIE_FILL; m--) {
+        /* behind the table it goes on with the window of its last `longest` entries */
+        if (m + v->longest > VTRIE_FILL && v->fill[m] > most) most = v->fill[m];
+        if (v->fill[m] < least) least = v->fill[m];
+        uint32_t top = m + v->longest > VTRIE_FILL ? most : v->fill[m];
+        if (top - least > v->fill_rise) v->fill_rise = top - least;
+    }
     return true;
 }
 

@@ -30,6 +30,7 @@ typedef struct {
     bool has_byte[256];             /* some token is exactly this byte */
     uint64_t *plain[VTRIE_STEPS];   /* masks: plain tokens of at most vtrie_step[i] characters */
     uint32_t fill[VTRIE_FILL + 1];  /* fewest plain tokens of n characters in all */
+    uint32_t fill_rise;             /* the most by which fewer characters can take more tokens */
     uint32_t longest;               /* characters of the longest plain token */
 } vtrie;
 extern const uint8_t vtrie_step[VTRIE_STEPS];

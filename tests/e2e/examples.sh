@@ -25,6 +25,8 @@ if [ "$(wc -l <out)" = 5 ]; then ok; else fail "next: not five lines"; fi
 says answer '[a-z]' "$bin/answer" "$model" "Say hello."
 says complete '^The capital of France is Paris' "$bin/complete" "$model" "The capital of France is" 8
 if grep -q '8 written' err; then ok; else fail "complete: $(cat err)"; fi
+says json '^\{"city":".*","population":[0-9]+\}$' "$bin/json" "$model" "Name a city and its population, as JSON." \
+    '{"type":"object","properties":{"city":{"type":"string","maxLength":30},"population":{"type":"integer","minimum":0}},"required":["city","population"],"additionalProperties":false}'
 printf 'My name is Ann.\nWhat is my name?\n' >turns
 says conversation '[a-z]' sh -c "'$bin/conversation' '$model' <turns"
 if grep -qE '^\[turn 2: [1-9][0-9]+ of' err; then ok; else fail "conversation: turn 2 read all again: $(cat err)"; fi

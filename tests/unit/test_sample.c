@@ -444,6 +444,46 @@ static void xtc_rate(void **state)
 
 /* ---- refusals and memory ---- */
 
+/* A mask is the same as -inf in the logits: picks, distribution, greedy; and it can be taken off. */
+static void mask(void **state)
+{
+    (void)state;
+    enum { V = 333 };
+    float x[V], y[V];
+    double p[V], q[V];
+    uint64_t bits[(V + 63) / 64];
+    int32_t h[40];
+    for (int i = 0; i < 40; i++) h[i] = (int32_t)(rnd((uint64_t)i) * V);
+    for (uint64_t k = 0; k < 60; k++) {
+        sample_opt o = sample_opt_default();
+        o.temperature = k % 3 ? 1.3f : 0, o.top_p = 0.9f, o.min_p = 0.01f, o.top_k = k % 2 ? 40 : 0;
+        o.repeat_penalty = 1.3f, o.seed = k;
+        if (k % 5 == 1) o.typical_p = 0.8f;
+        sampler *s = make(&o, V);
+        sample_result a, b, c, d;
+        fill(x, V, 4, k);
+        memset(bits, 0, sizeof bits);
+        for (int i = 0; i < V; i++) {
+            bool on = rnd(1000 * k + (uint64_t)i) < (k < 20 ? 0.02 : 0.5) || i == 7;
+            if (on) bits[i >> 6] |= (uint64_t)1 << (i & 63);
+            y[i] = on ? x[i] : -INFINITY;
+        }
+        assert_int_equal(sampler_pick(s, x, h, 40, 0, k, &c, &err), 0);
+        assert_int_equal(sampler_pick(s, y, h, 40, 0, k, &a, &err), 0);
+        assert_int_equal(sampler_probs(s, y, h, 40, 0, k, p, &err), 0);
+        sampler_mask(s, bits);
+        assert_int_equal(sampler_pick(s, x, h, 40, 0, k, &b, &err), 0);
+        assert_int_equal(sampler_probs(s, x, h, 40, 0, k, q, &err), 0);
+        assert_int_equal(a.id, b.id);
+        assert_memory_equal(p, q, sizeof p);
+        assert_true(bits[b.id >> 6] >> (b.id & 63) & 1);
+        sampler_mask(s, NULL);
+        assert_int_equal(sampler_pick(s, x, h, 40, 0, k, &d, &err), 0);
+        assert_int_equal(c.id, d.id);
+        sampler_free(s);
+    }
+}
+
 static void refusals(void **state)
 {
     (void)state;
@@ -546,7 +586,7 @@ int main(void)
         cmocka_unit_test(steps_equal_textbook), cmocka_unit_test(million_draws),
         cmocka_unit_test(pick_is_pure), cmocka_unit_test(greedy), cmocka_unit_test(logprobs),
         cmocka_unit_test(penalties), cmocka_unit_test(dry), cmocka_unit_test(xtc_rate),
-        cmocka_unit_test(refusals), cmocka_unit_test(memory),
+        cmocka_unit_test(mask), cmocka_unit_test(refusals), cmocka_unit_test(memory),
         cmocka_unit_test(generation_config),
     };
     return cmocka_run_group_tests(t, NULL, NULL);

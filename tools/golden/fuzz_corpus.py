@@ -186,3 +186,31 @@ z64 = z64[:-22] + b"PK\6\6" + struct.pack("<QHHIIQQQQ", 44, 45, 45, 0, 0, 1, 1, 
     b"PK\6\7" + struct.pack("<IQI", 0, len(z64) - 22, 1)
 put(["zip"], "zip64", z64 + end)
 put(["zip", "pth"], "zip64-full", z64 + b"PK\5\6\0\0\0\0" + b"\xff" * 12 + b"\0\0")
+
+# ---- constraints
+put(["schema"], "object", b'{"type":"object","properties":{"a":{"type":"string","maxLength":5},"b":{"type":'
+    b'"integer","minimum":-3,"exclusiveMaximum":12}},"required":["b"],"additionalProperties":{"type":"null"},'
+    b'"maxProperties":3}')
+put(["schema"], "array", b'{"type":"array","prefixItems":[{"const":1},{"enum":["x",null,{"y":[2.5]}]}],"items":'
+    b'{"type":["number","boolean"]},"minItems":1,"maxItems":9}')
+put(["schema"], "recursive", b'{"$ref":"#/$defs/n","$defs":{"n":{"type":"object","properties":{"v":{"type":'
+    b'"integer"},"next":{"anyOf":[{"$ref":"#/$defs/n"},{"type":"null"}]}},"required":["v","next"]}}}')
+put(["schema"], "strings", b'{"anyOf":[{"format":"date-time"},{"pattern":"^a+\\\\d{2,3}$","minLength":4},{"type":'
+    b'"string","format":"uuid"}],"type":"string"}')
+put(["schema"], "merge", b'{"allOf":[{"properties":{"a":{"minimum":1.5}}},{"patternProperties":{"^a":{"maximum":'
+    b'7}},"propertyNames":{"maxLength":3}}],"type":"object","minProperties":1,"oneOf":[{"required":["a"],'
+    b'"properties":{"a":{"type":"integer"}}},{"type":"array"}],"not":{"type":"null"}}')
+put(["schema"], "any", b"{}")
+put(["schema"], "long", b'{"type":"string","minLength":1000,"maxLength":1000000000}')
+put(["schema"], "loop", b'{"$ref":"#"}')
+put(["grammar"], "json", b'root ::= value\nvalue ::= "[" (value ("," value)*)? "]" | [0-9]+ | "\\"" [^"\\\\\\x00-\\x1f]* '
+    b'"\\""\n# end\n')
+put(["grammar"], "repeat", b'root ::= ("ab" | [c-e]{2,4})+ x{3}\nx ::= "\\u00e9"? .\n')
+put(["grammar"], "nest", b'root ::= "a" root "b" | ""')
+put(["grammar"], "left", b'root ::= a\na ::= root "x" | "y"')
+put(["grammar"], "many", b'root ::= ("a"{0,900} "b"){0,900}')
+put(["regex"], "classes", b"^(?:[a-f\\d]{2}|\\w+?\\s)(?<n>x|y)*[^\\W_]$")
+put(["regex"], "nested", b"(a{1000}){1000}")
+put(["regex"], "unicode", "[\u00e0-\u00ff]|\\u{1F600}|\\p{Lu}.".encode())
+put(["regex"], "bad", b"a(?=b)\\1[z-a]")
+put(["regex"], "blow", b"(a|b)*a(a|b){12}")
