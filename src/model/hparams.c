@@ -54,22 +54,22 @@ static int g_int(const gguf *g, const char *key, int fallback, int *v, dr_err *e
     return DR_OK;
 }
 
-/* Llama 3's divisors by its rule, as llama.cpp's converter writes them: to recognise them. */
-static double llama3_divisor(const rope_spec *r, int hs, int i)
-{
-    double inv = 1 / pow(r->theta, 2.0 * i / hs), len = TWO_PI / inv;
-    if (len < r->orig_ctx / r->high) return 1;
-    if (len > r->orig_ctx / r->low) return r->factor;
-    double s = (r->orig_ctx / len - r->low) / (r->high - r->low);
-    return 1 / ((1 - s) / r->factor + s);
-}
-
-static bool is_llama3(const float *div, int hs, rope_spec *r, double factor)
+/* Llama 3's divisors by its rule, as converters write them: to recognise them. */
+static bool is_llama3(const float *div, int hs, rope_spec *r, double factor, const gguf *g)
 {
     rope_spec t = *r;
+    float want[HP_MAX_HEAD / 2];
     t.kind = ROPE_LLAMA3, t.factor = factor, t.low = 1, t.high = 4, t.orig_ctx = 8192;
+    if (hs > HP_MAX_HEAD) return false;
+    if (factor == 0 && !(gguf_get_f64(g, "drover.rope.factor", &t.factor) &&
+                         gguf_get_f64(g, "drover.rope.low_freq_factor", &t.low) &&
+                         gguf_get_f64(g, "drover.rope.high_freq_factor", &t.high) &&
+                         gguf_get_f64(g, "drover.rope.original_context_length", &t.orig_ctx) &&
+                         t.factor >= 1 && t.low > 0 && t.high > t.low && t.orig_ctx >= 1))
+        return false;
+    rope_divisors(want, &t, hs);
     for (int i = 0; i < hs / 2; i++)
-        if (!(fabs(div[i] / llama3_divisor(&t, hs, i) - 1) < 1e-5)) return false;
+        if (!(fabsf(div[i] / want[i] - 1) < 1e-5f)) return false;
     *r = t;
     return true;
 }
@@ -100,7 +100,9 @@ static int gguf_rope(hparams *h, const tensors *ts, const gguf *g, buf *warn, dr
                 return err_set(e, DR_EFORMAT, "rope_freqs.weight[%d] is %g", i, (double)div[i]);
         if (h->rope.kind != ROPE_PLAIN)
             return err_set(e, DR_EFORMAT, "the file has both rope_freqs and linear rope scaling");
-        if (!is_llama3(div, h->hs, &h->rope, 8) && !is_llama3(div, h->hs, &h->rope, 32))
+        /* the official two, or what drover's converter wrote beside others */
+        if (!is_llama3(div, h->hs, &h->rope, 8, g) && !is_llama3(div, h->hs, &h->rope, 32, g) &&
+            !is_llama3(div, h->hs, &h->rope, 0, g))
             h->rope.kind = ROPE_FACTORS, h->rope.divisor = div;
     } else if (h->V == 128256 && h->n_ctx > 8192 && h->rope.kind == ROPE_PLAIN) {
         /* Files of old converters: without the divisors, text beyond 8K is silently garbage. */

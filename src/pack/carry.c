@@ -87,6 +87,22 @@ static span model_name(const tensors *ts)
     return n;
 }
 
+/* Other parameters of Llama 3's scaling than its own: GGUF has the divisors only. */
+static void put_rope(const rope_spec *r, gguf_writer *w)
+{
+    if (r->kind == ROPE_LINEAR) {
+        gguf_put_str(w, "llama.rope.scaling.type", span_of("linear"));
+        gguf_put_f32(w, "llama.rope.scaling.factor", (float)r->factor);
+    }
+    bool own = (r->factor == 8 || r->factor == 32) && r->low == 1 && r->high == 4 &&
+               r->orig_ctx == 8192;
+    if (r->kind != ROPE_LLAMA3 || own) return;
+    gguf_put_f32(w, "drover.rope.factor", (float)r->factor);
+    gguf_put_f32(w, "drover.rope.low_freq_factor", (float)r->low);
+    gguf_put_f32(w, "drover.rope.high_freq_factor", (float)r->high);
+    gguf_put_f32(w, "drover.rope.original_context_length", (float)r->orig_ctx);
+}
+
 static void put_numbers(const pack_job *j, const layout *p, gguf_writer *w)
 {
     const hparams *h = &j->src->hp;
@@ -106,10 +122,7 @@ static void put_numbers(const pack_job *j, const layout *p, gguf_writer *w)
     if (h->window) gguf_put_u32(w, "llama.attention.sliding_window", (uint32_t)h->window);
     gguf_put_f32(w, "llama.attention.layer_norm_rms_epsilon", h->eps);
     gguf_put_f32(w, "llama.rope.freq_base", (float)h->rope.theta);
-    if (h->rope.kind == ROPE_LINEAR) {
-        gguf_put_str(w, "llama.rope.scaling.type", span_of("linear"));
-        gguf_put_f32(w, "llama.rope.scaling.factor", (float)h->rope.factor);
-    }
+    put_rope(&h->rope, w);
 }
 
 int carry_gguf(const pack_job *j, const layout *p, gguf_writer *w, dr_err *e)

@@ -260,10 +260,7 @@ static int read_config(tokdata *m, const tensors *ts, dr_err *e)
     os_file f;
     int rc = DR_OK;
     if (carry_beside(ts, "tokenizer_config.json", &f)) {
-        json_t *c = json_read_wide(f.p, f.n, 64 * f.n, "tokenizer_config.json", e);
-        if (c) tokdata_config(m, c);
-        else rc = e && e->code ? e->code : DR_EFORMAT;
-        json_decref(c);
+        rc = tokdata_config_file(m, (span){ (const char *)f.p, f.n }, e);
         os_unmap(&f);
     }
     if (rc == DR_OK && carry_beside(ts, "chat_template.jinja", &f)) {

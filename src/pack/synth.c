@@ -1,7 +1,6 @@
 /* synth.c - see synth.h: values, and the files around them. */
 #include <inttypes.h>
 #include <jansson.h>
-#include <math.h>
 #include <string.h>
 #include "base/buf.h"
 #include "base/mem.h"
@@ -11,20 +10,10 @@
 #include "format/fp8.h"
 #include "format/quant.h"
 #include "format/safetensors_write.h"
+#include "model/rope.h"
 #include "pack/synth_priv.h"
 
 enum { SLICE = 16 << 20, ROWS_PER_CHUNK = 8 };
-#define TWO_PI 6.283185307179586
-
-/* Llama 3's divisor of frequency i (llama-models model.py, apply_scaling). */
-static float rope_divisor(const synth_shape *s, int64_t i)
-{
-    double wave = TWO_PI * pow(s->theta, 2.0 * (double)i / (double)s->hs);
-    if (wave < s->orig_ctx / s->high) return 1;
-    if (wave > s->orig_ctx / s->low) return (float)s->factor;
-    double smooth = (s->orig_ctx / wave - s->low) / (s->high - s->low);
-    return (float)(1 / ((1 - smooth) / s->factor + smooth));
-}
 
 static bool rotated(int kind)
 {
@@ -43,7 +32,9 @@ void synth_rows(const synth_shape *s, uint64_t seed, container c, const synth_te
     float scale = norm ? 0.05f : (float)s->std, shift = norm ? 1 : 0;
     for (int64_t r = row; r < row + n; r++) {
         if (t->kind == KIND_ROPE) {
-            for (int64_t i = 0; i < t->cols; i++) tmp[i] = rope_divisor(s, i);
+            rope_spec q = { .kind = ROPE_LLAMA3, .theta = s->theta, .factor = s->factor,
+                            .low = s->low, .high = s->high, .orig_ctx = s->orig_ctx };
+            rope_divisors(tmp, &q, (int)s->hs);
         } else if (swap && t->n_dims == 1) {
             for (int64_t i = 0; i < t->cols; i++) {
                 rng_normal(&tmp[i], 1, seed, stream, (uint64_t)qk_row_hf(i, s->hs));

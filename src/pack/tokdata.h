@@ -39,7 +39,7 @@ void tokdata_free(tokdata *m);                   /* a zeroed one is fine */
 int tokdata_read(tokdata *m, span file, dr_err *e);
 int tokdata_from_gguf(tokdata *m, const gguf *g, dr_err *e);
 /* tokenizer_config.json: the named tokens, add_bos_token, the chat template. */
-void tokdata_config(tokdata *m, const json_t *config);
+int tokdata_config_file(tokdata *m, span file, dr_err *e);
 /* Tokens that a tokenizer.json adds behind those that are there. */
 int tokdata_added(tokdata *m, span json, dr_err *e);
 int64_t tokdata_find(const tokdata *m, const char *text);   /* -1: no such token */

@@ -8,6 +8,13 @@
 #include "pack/tokdata_priv.h"
 #include "text/split.h"
 
+json_t *tokd_json_root(span file, bool wide, const char *what, dr_err *e)
+{
+    size_t most = (size_t)2 << 30, budget = file.n < most / 64 ? 64 * file.n + 4096 : most;
+    return wide ? json_read_wide(file.p, file.n, budget, what, e)
+                : json_read(file.p, file.n, budget, what, e);
+}
+
 /* llama.cpp's name of the splitter, from the steps of pre_tokenizer; NULL: none of the known. */
 static const char *pre_name(const json_t *pre)
 {
@@ -163,7 +170,7 @@ static int read_model(tokdata *m, const json_t *root, dr_err *e)
 
 int tokd_from_json(tokdata *m, span file, dr_err *e)
 {
-    json_t *root = json_read(file.p, file.n, 64 * file.n, "tokenizer.json", e);
+    json_t *root = tokd_json_root(file, false, "tokenizer.json", e);
     if (!root) return e && e->code ? e->code : DR_EFORMAT;
     int rc = read_model(m, root, e);
     if (rc == DR_OK) {
@@ -179,7 +186,7 @@ int tokd_from_json(tokdata *m, span file, dr_err *e)
 
 int tokdata_added(tokdata *m, span file, dr_err *e)
 {
-    json_t *root = json_read(file.p, file.n, 64 * file.n, "tokenizer.json", e);
+    json_t *root = tokd_json_root(file, false, "tokenizer.json", e);
     if (!root) return e && e->code ? e->code : DR_EFORMAT;
     const json_t *j;
     size_t i;
@@ -205,7 +212,7 @@ static void named(const tokdata *m, const json_t *config, const char *key, int64
     if (id >= 0) *to = id;
 }
 
-void tokdata_config(tokdata *m, const json_t *config)
+static void tokdata_config(tokdata *m, const json_t *config)
 {
     named(m, config, "bos_token", &m->bos);
     named(m, config, "eos_token", &m->eos);
@@ -217,4 +224,13 @@ void tokdata_config(tokdata *m, const json_t *config)
         buf_reset(&m->chat);
         buf_put(&m->chat, json_string_value(chat), json_string_length(chat));
     }
+}
+
+int tokdata_config_file(tokdata *m, span file, dr_err *e)
+{
+    json_t *c = tokd_json_root(file, true, "tokenizer_config.json", e);
+    if (!c) return e && e->code ? e->code : DR_EFORMAT;
+    tokdata_config(m, c);
+    json_decref(c);
+    return tokd_nomem(m, e);
 }

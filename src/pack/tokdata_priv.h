@@ -5,7 +5,9 @@
 #include "format/names.h"
 #include "pack/tokdata.h"
 
-enum { TOKD_LONGEST = 256, TOKD_CONTROLS = 256 };
+/* TOKD_LONGEST: bytes of the longest token that is taken apart into merges; Llama 3's longest has
+ * 128. */
+enum { TOKD_LONGEST = 1024, TOKD_CONTROLS = 256 };
 #define TOKD_TEXT_MAX ((size_t)256 << 20)
 
 tok_place tokd_keep(tokdata *m, const char *p, size_t n);
@@ -27,6 +29,8 @@ bool tokd_is_llama3_control(span s, int k);
 /* The merges that tiktoken's rule makes of ranks 0, 1, … n-1 (raw: their bytes), as places of
  * "a b" in m->merges: any two neighbours join that together are a token. */
 int tokd_merges_of_ranks(tokdata *m, const span *raw, int64_t n, dr_err *e);
+/* The tree of a tokenizer's JSON file, of bounded cost; wide: see json_read_wide. */
+json_t *tokd_json_root(span file, bool wide, const char *what, dr_err *e);
 int tokd_from_json(tokdata *m, span file, dr_err *e);
 
 /* Spans of n places of m->text; freed with mem_free. */

@@ -53,6 +53,7 @@ static int64_t read_ranks(span file, span *raw, int64_t most, buf *bytes, dr_err
         for (; rank >= 0 && i < file.n && file.p[i] != '\n'; i++)
             rank = file.p[i] >= '0' && file.p[i] <= '9' && rank < 1 << 24 ?
                    rank * 10 + file.p[i] - '0' : -1;
+        if (bytes->bad) break;
         if (rank != n || n >= most || bytes->n == start) {
             err_set(e, DR_EFORMAT, "line %" PRId64 " is not \"base64 %" PRId64 "\", or the shape's "
                     "vocabulary is smaller than that", n + 1, n);
@@ -73,7 +74,7 @@ static void put_splits(tokdata *m, const name_index *x, const span *raw, int64_t
     struct { uint32_t a, b; } cut[TOKD_LONGEST];
     span s = raw[rank];
     int n = 0;
-    for (size_t i = 1; i < s.n && n < TOKD_LONGEST; i++) {
+    for (size_t i = 1; i < s.n && s.n <= TOKD_LONGEST; i++) {
         uint32_t a = *names_at(x, raw, sizeof *raw, (span){ s.p, i });
         uint32_t b = *names_at(x, raw, sizeof *raw, (span){ s.p + i, s.n - i });
         if (!a || !b) continue;
@@ -154,7 +155,7 @@ static int from_tiktoken(tokdata *m, span file, dr_err *e)
     span *raw = mem_zalloc((size_t)m->V, sizeof *raw);
     int rc = raw ? DR_OK : err_nomem(e, (size_t)m->V * sizeof *raw, "tokens");
     int64_t n = rc == DR_OK ? read_ranks(file, raw, m->V, &bytes, e) : -1;
-    if (n < 0 && rc == DR_OK) rc = DR_EFORMAT;
+    if (n < 0 && rc == DR_OK) rc = bytes.bad ? DR_ENOMEM : DR_EFORMAT;
     for (int64_t r = 0; rc == DR_OK && r < n; r++)
         rc = tokd_set(m, r, keep_bytes(m, &raw[r], 1), TOKD_NORMAL, 0, e);
     if (rc == DR_OK) rc = tokd_merges_of_ranks(m, raw, n, e);

@@ -192,7 +192,7 @@ static int put_spm_merges(const tokdata *m, buf *b, dr_err *e)
         if (tok[i].n) *names_at(&x, tok, sizeof *tok, tok[i]) = (uint32_t)i + 1;
     for (int64_t i = 0; rc == DR_OK && i < m->n; i++) {
         if (!tok[i].n || m->type[i] == TOKD_BYTE || is_added(m, i)) continue;
-        for (size_t k = 1; k < tok[i].n; k++) {
+        for (size_t k = 1; k < tok[i].n && tok[i].n <= TOKD_LONGEST; k++) {
             if (((uint8_t)tok[i].p[k] & 0xC0) == 0x80) continue;
             span l = { tok[i].p, k }, r = { tok[i].p + k, tok[i].n - k };
             uint32_t left = *names_at(&x, tok, sizeof *tok, l);

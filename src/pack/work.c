@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 #include "base/buf.h"
 #include "base/mem.h"
@@ -13,7 +14,7 @@
 static const char magic[16] = "drover journal 1";
 static const char journal_name[] = "journal";
 typedef struct { char magic[16]; uint64_t key; uint32_t done, zero; } head;
-enum { CHECKS_MAX = 1 << 28 };
+enum { CHECKS_MAX = 1 << 28, LOCK_TRIES = 20 };
 enum { CLEARING = 1, MOVING = 2 };               // head.done: the steps of work_finish
 
 static int path_of(char *s, size_t n, const char *folder, const char *name, dr_err *e)
@@ -102,11 +103,14 @@ static int journal_open(work *w, bool is_new, dr_err *e)
                        "was stopped; remove it or name another output", w->dir);
     w->journal = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
     if (w->journal < 0) return io(e, "create", path, NULL);
-    struct flock l = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
-    if (fcntl(w->journal, F_SETLK, &l) == 0) return DR_OK;
-    if (errno == EACCES || errno == EAGAIN)
-        return err_set(e, DR_EIO, "another process is writing %s now", w->out);
-    return DR_OK;                                // a file system without locks
+    /* a process that was just killed may take a moment to let go */
+    for (int k = 0; k < LOCK_TRIES; k++) {
+        struct flock l = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+        if (fcntl(w->journal, F_SETLK, &l) == 0) return DR_OK;
+        if (errno != EACCES && errno != EAGAIN) return DR_OK;    // a file system without locks
+        nanosleep(&(struct timespec){ .tv_nsec = 100000000 }, NULL);
+    }
+    return err_set(e, DR_EIO, "another process is writing %s now", w->out);
 }
 
 int work_check(work *w, uint32_t check, dr_err *e)
