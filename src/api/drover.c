@@ -9,7 +9,8 @@ struct dr_model {
     model *m;
     tokenizer *t;
     bool has_chat;
-    chat_kind chat;
+    chat_opt chat;
+    chat_template *template;        /* what chat.template is, when the model's own is run */
     dr_err no_chat;                 /* why has_chat is false */
 };
 
@@ -42,13 +43,19 @@ dr_model *dr_model_open(const char *path, const dr_model_opt *opt, dr_err *e)
         dr_model_close(m);
         return NULL;
     }
-    m->has_chat = chat_detect(m->t, &m->chat, &m->no_chat) == DR_OK;
+    int rc = chat_detect(m->t, &m->chat.kind, &m->no_chat);
+    if (!rc && m->chat.kind == CHAT_JINJA) {
+        m->chat.template = m->template = chat_template_open(m->t, (span){ "", 0 }, &m->no_chat);
+        if (!m->template) rc = m->no_chat.code;
+    }
+    m->has_chat = rc == DR_OK;
     return m;
 }
 
 void dr_model_close(dr_model *m)
 {
     if (!m) return;
+    chat_template_free(m->template);
     tok_free(m->t);
     model_close(m->m);
     mem_free(m);
@@ -106,8 +113,7 @@ int dr_chat_tokens(const dr_model *m, const dr_chat_message *msg, int n_msg, int
     if (!c) return err_nomem(e, (size_t)n_msg * sizeof *c, "messages");
     for (int i = 0; i < n_msg; i++) c[i].role = msg[i].role, c[i].content = msg[i].content;
     ids v = {0};
-    chat_opt o = { .kind = m->chat };
-    int rc = chat_encode(m->t, &o, c, n_msg, &v, e);
+    int rc = chat_encode(m->t, &m->chat, c, n_msg, &v, e);
     mem_free(c);
     return hand_over(&v, rc, p, n_ids, e);
 }
@@ -230,7 +236,7 @@ static int relay_piece(void *arg, const gen_piece *p)
 static bool relay_stop(void *arg, int32_t id)
 {
     const relay *r = arg;
-    return r->m->has_chat && chat_is_stop(r->m->t, r->m->chat, id);
+    return r->m->has_chat && chat_is_stop(r->m->t, &r->m->chat, id);
 }
 
 int dr_generate(dr_session *s, const int32_t *tok, int n, const dr_gen_opt *opt, dr_piece_fn *fn,

@@ -8,12 +8,13 @@
 #include "cli/model_arg.h"
 #include "cli/sample_args.h"
 #include "cli/talk.h"
+#include "format/json.h"
 #include "gen/generate.h"
 
 typedef struct {
     dev_args dev;
     sample_args sample;
-    const char *system, *template, *file;
+    const char *system, *template, *template_file, *template_kwargs, *file;
     const char *grammar[3];      /* as grammar_kind counts */
     opt_list stop;
     int64_t ctx;
@@ -21,7 +22,7 @@ typedef struct {
     bool json, raw, special, ignore_eos, quiet, no_history;
 } args;
 
-enum { PROMPT_MAX = 256 << 20 };
+enum { PROMPT_MAX = 256 << 20, TEMPLATE_MAX = 4 << 20, KWARGS_MAX = 16 << 20 };
 
 static const opt opts[] = {
     { 'n', "tokens", OPT_INT, offsetof(args, n), "N", "end after N tokens; 0: no limit (0)",
@@ -32,7 +33,14 @@ static const opt opts[] = {
     { 0, "special", OPT_FLAG, offsetof(args, special), NULL,
       "with --raw: control tokens written in the prompt count as such" },
     { 0, "template", OPT_STR, offsetof(args, template), "NAME",
-      "chat format: llama3, llama3-meta, llama2, chatml, mistral, … (the model's own)" },
+      "chat format: llama3, llama3-meta, llama2, chatml, mistral, …; jinja: run the model's own "
+      "template (the model's own)" },
+    { 0, "chat-template", OPT_STR, offsetof(args, template), "NAME", "the same as --template",
+      .hidden = true },
+    { 0, "chat-template-file", OPT_STR, offsetof(args, template_file), "FILE",
+      "run the chat template in FILE" },
+    { 0, "template-kwargs", OPT_STR, offsetof(args, template_kwargs), "JSON",
+      "variables for the template: {\"enable_thinking\": false}" },
     { 0, "stop", OPT_LIST, offsetof(args, stop), "TEXT",
       "the reply ends before TEXT; may be given again" },
     { 0, "json-schema", OPT_STR, offsetof(args, grammar[GRAMMAR_SCHEMA]), "FILE",
@@ -66,6 +74,8 @@ typedef struct {
     grammar *grammar;
     matcher *constraint;
     chat_opt chat;
+    chat_template *template;
+    json_t *kwargs;
     bool has_chat;
     dr_err chat_why;             /* why not */
     char *kept[256];             /* strings that /set gave, borrowed by the options */
@@ -78,9 +88,30 @@ static void runner_free(runner *r)
     matcher_free(r->constraint);
     grammar_free(r->grammar);
     vtrie_free(r->vocabulary);
+    chat_template_free(r->template);
+    json_decref(r->kwargs);
     tok_free(r->tok);
     model_close(r->m);
     for (int i = 0; i < r->n_kept; i++) mem_free(r->kept[i]);
+}
+
+/* The template that is to be run, and its variables. */
+static int runner_template(runner *r, dr_err *e)
+{
+    buf text = { .cap_max = TEMPLATE_MAX };
+    const char *k = r->a->template_kwargs;
+    int rc = DR_OK;
+    if (k && !(r->kwargs = json_read(k, strlen(k), KWARGS_MAX, "--template-kwargs", e))) rc = e->code;
+    if (rc == DR_OK && k && !json_is_object(r->kwargs))
+        rc = err_set(e, DR_EINVAL, "--template-kwargs wants a JSON object");
+    if (rc == DR_OK && r->a->template_file) rc = os_read(&text, r->a->template_file, e);
+    if (rc == DR_OK && r->a->template_file && !text.n)
+        rc = err_set(e, DR_EFORMAT, "%s is empty", r->a->template_file);
+    if (rc == DR_OK && !(r->template = chat_template_open(r->tok, buf_span(&text), e))) rc = e->code;
+    if (rc != DR_OK && r->a->template_file) err_wrap(e, rc, "%s", r->a->template_file);
+    r->chat.template = r->template, r->chat.kwargs = r->kwargs;
+    buf_free(&text);
+    return rc;
 }
 
 static int runner_open(runner *r, const char *arg, dr_err *e)
@@ -89,10 +120,16 @@ static int runner_open(runner *r, const char *arg, dr_err *e)
     if (!r->m) return e->code;
     r->tok = model_arg_tokenizer(r->m, e);
     if (!r->tok) return e->code;
-    int rc = r->a->template ? chat_by_name(r->a->template, &r->chat.kind, &r->chat_why)
+    bool run = r->a->template_file || r->a->template_kwargs;
+    if (run && r->a->template && strcmp(r->a->template, chat_name(CHAT_JINJA)))
+        return err_set(e, DR_EINVAL, "--template %s is a format of drover's own: --chat-template-file "
+                       "and --template-kwargs have no place in it", r->a->template);
+    int rc = run         ? (r->chat.kind = CHAT_JINJA, DR_OK)
+           : r->a->template ? chat_by_name(r->a->template, &r->chat.kind, &r->chat_why)
                             : chat_detect(r->tok, &r->chat.kind, &r->chat_why);
+    if (rc == DR_OK && r->chat.kind == CHAT_JINJA) rc = runner_template(r, &r->chat_why);
     r->has_chat = rc == DR_OK;
-    if (!r->has_chat && r->a->template) return err_set(e, rc, "%s", r->chat_why.msg);
+    if (!r->has_chat && (run || r->a->template)) return err_set(e, rc, "%s", r->chat_why.msg);
     return DR_OK;
 }
 
@@ -135,7 +172,7 @@ static int runner_session(runner *r, dr_err *e)
 static bool format_stop(void *arg, int32_t id)
 {
     runner *r = arg;
-    return chat_is_stop(r->tok, r->chat.kind, id);
+    return chat_is_stop(r->tok, &r->chat, id);
 }
 
 static void on_shift(void *arg, int n)

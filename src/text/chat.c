@@ -1,6 +1,7 @@
 /* chat.c - a conversation as ids, and a model's own format from its tokenizer. */
 #include <string.h>
 #include "text/chat_out.h"
+#include "text/jinja.h"
 
 typedef struct {
     chat_out out;               /* first: ctl and cut get a pointer to it */
@@ -59,6 +60,7 @@ static bool writes_bos(chat_kind k)
 int chat_encode(const tokenizer *t, const chat_opt *o, const chat_msg *m, int n, ids *out,
                 dr_err *e)
 {
+    if (o->kind == CHAT_JINJA) return chat_jinja_encode(t, o, m, n, out, e);
     encoder w = { .out = { .e = e, .ctl = put_control, .cut = flush }, .t = t, .to = out };
     int64_t had = out->n;
     buf_init(&w.out.txt, (size_t)1 << 30);
@@ -75,7 +77,15 @@ int chat_encode(const tokenizer *t, const chat_opt *o, const chat_msg *m, int n,
 int chat_detect(const tokenizer *t, chat_kind *k, dr_err *e)
 {
     span tmpl = tok_chat_template(t);
-    if (tmpl.n) return chat_detect_text(tmpl, k, e);
+    if (tmpl.n && !chat_detect_text(tmpl, k, NULL)) return DR_OK;
+    if (tmpl.n) {
+        jinja *j = jinja_parse(tmpl, e);
+        if (!j) return err_wrap(e, DR_EUNSUPPORTED, "this model's chat template is not one that drover "
+                                "knows, nor one that it can run");
+        jinja_free(j);
+        *k = CHAT_JINJA;
+        return DR_OK;
+    }
     /* Meta's own files carry no template; Llama 3's vocabularies are their own sign */
     if (control(t, "<|start_header_id|>") >= 0 && control(t, "<|eot_id|>") >= 0) {
         *k = control(t, "<|python_tag|>") >= 0 ? CHAT_LLAMA3_HF : CHAT_LLAMA3_0;
@@ -85,10 +95,11 @@ int chat_detect(const tokenizer *t, chat_kind *k, dr_err *e)
                    "Llama 3's; it may be a base model");
 }
 
-bool chat_is_stop(const tokenizer *t, chat_kind k, int32_t id)
+bool chat_is_stop(const tokenizer *t, const chat_opt *o, int32_t id)
 {
     if (id < 0) return false;
-    switch (k) {
+    switch (o->kind) {
+    case CHAT_JINJA: return chat_jinja_is_stop(o->template, id);
     case CHAT_CHATML: case CHAT_SMOLLM2: return id == control(t, "<|im_end|>");
     case CHAT_LLAMA2: case CHAT_ZEPHYR: case CHAT_MISTRAL: case CHAT_MISTRAL_V0:
     case CHAT_MISTRAL_V0_1: case CHAT_MISTRAL_V3: return id == control(t, "</s>");

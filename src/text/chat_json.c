@@ -26,7 +26,7 @@ static void put_string(buf *out, const char *p, size_t n, bool ascii)
         if (at) {
             buf_putc(out, '\\');
             buf_putc(out, to[at - in]);
-        } else if (c < 32 || (ascii && c > 126 && c < 0x10000 && c != 127)) {
+        } else if (c < 32 || (ascii && c > 126 && c < 0x10000)) {
             buf_printf(out, "\\u%04x", c);
         } else if (ascii && c >= 0x10000) {
             c -= 0x10000;

@@ -10,6 +10,7 @@ static const char *const kind_name[CHAT_N] = {
     [CHAT_CHATML] = "chatml", [CHAT_SMOLLM2] = "smollm2", [CHAT_ZEPHYR] = "zephyr",
     [CHAT_MISTRAL] = "mistral", [CHAT_MISTRAL_V0] = "mistral-v0",
     [CHAT_MISTRAL_V0_1] = "mistral-v0.1", [CHAT_MISTRAL_V3] = "mistral-v3",
+    [CHAT_JINJA] = "jinja",
 };
 
 const char *chat_name(chat_kind k) { return (unsigned)k < CHAT_N ? kind_name[k] : "?"; }
@@ -17,7 +18,7 @@ const char *chat_name(chat_kind k) { return (unsigned)k < CHAT_N ? kind_name[k] 
 bool chat_has_tools(chat_kind k)
 {
     return k == CHAT_LLAMA3_HF || k == CHAT_LLAMA3_2_HF || k == CHAT_LLAMA3_META
-        || k == CHAT_MISTRAL_V3;
+        || k == CHAT_MISTRAL_V3 || k == CHAT_JINJA;
 }
 
 int chat_by_name(const char *name, chat_kind *k, dr_err *e)

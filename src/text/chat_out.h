@@ -21,6 +21,12 @@ void chat_write_llama3_hf(const chat_opt *o, const chat_msg *m, int n, chat_out 
 void chat_write_llama3_meta(const chat_opt *o, const chat_msg *m, int n, chat_out *out);
 void chat_write_mistral_v3(const chat_opt *o, const chat_msg *m, int n, chat_out *out);
 
+/* CHAT_JINJA, for chat_render, chat_encode and chat_is_stop. */
+int chat_jinja_render(const chat_opt *o, const chat_msg *m, int n, buf *out, dr_err *e);
+int chat_jinja_encode(const tokenizer *t, const chat_opt *o, const chat_msg *m, int n, ids *out,
+                      dr_err *e);
+bool chat_jinja_is_stop(const chat_template *c, int32_t id);
+
 /* Pieces shared by the formats. */
 void chat_put(chat_out *out, const char *s);
 void chat_put_span(chat_out *out, span s);

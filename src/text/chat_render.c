@@ -256,6 +256,7 @@ static void no_cut(chat_out *out) { (void)out; }
 
 int chat_render(const chat_opt *o, const chat_msg *m, int n, buf *out, dr_err *e)
 {
+    if (o->kind == CHAT_JINJA) return chat_jinja_render(o, m, n, out, e);
     chat_out w = { .e = e, .ctl = spell, .cut = no_cut };
     buf_init(&w.txt, MAX_PROMPT);
     int rc = chat_write(o, m, n, &w);

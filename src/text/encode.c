@@ -29,6 +29,10 @@ typedef struct {
     memo *memo;                   /* NULL: the text is too short to be worth it */
     bool open_unk;                /* the last id put is an unknown that may be fused with more */
     int flags;
+    const uint8_t *mark;          /* a byte for each of the text that `marked` begins, or NULL */
+    const char *marked;
+    bool clean;                   /* the section has no marked byte */
+    bool in_place;                /* the text being cut is part of the marked one */
 } encoder;
 
 static int put(encoder *x, int32_t id)
@@ -505,6 +509,21 @@ static bool stands_alone(span text, size_t lo, size_t hi)
            !(hi < text.n && is_word(utf8_get(p + hi, end, &n)));
 }
 
+/* Does a control token of text[lo..hi) count? Not if any byte of it is marked. Where the text was
+ * rewritten since, marks have no place in it: then its section must have none. *next: where the
+ * search goes on when it does not; what the template wrote is still looked at. */
+static bool control_counts(const encoder *x, span text, size_t lo, size_t hi, size_t *next)
+{
+    *next = hi;
+    if (!(x->flags & TOK_SPECIAL)) return false;
+    if (!x->mark) return true;
+    size_t at = (size_t)(text.p - x->marked) + lo, n = 0;
+    if (!x->in_place) return x->clean;
+    for (size_t i = lo; i < hi; i++) n += x->mark[at + i - lo] != 0;
+    if (n && n < hi - lo) *next = lo + 1;
+    return n == 0;
+}
+
 /* Cut at the set's tokens; what is between goes to fn. cf. tokenizers' AddedVocabulary: a
  * control token that does not count still hides shorter tokens inside it. */
 static int cut_added(encoder *x, const added_set *s, span text, bool at_start,
@@ -517,7 +536,7 @@ static int cut_added(encoder *x, const added_set *s, span text, bool at_start,
     while ((a = added_next(s, text, from, &at))) {
         size_t lo = at, hi = at + a->n;
         from = hi;
-        if (a->flags & AT_SPECIAL && !(x->flags & TOK_SPECIAL)) continue;
+        if (a->flags & AT_SPECIAL && !control_counts(x, text, lo, hi, &from)) continue;
         if (a->flags & AT_WORD && !stands_alone(text, lo, hi)) continue;
         if (a->flags & AT_LSTRIP)
             while (lo > done && is_space(before(p, p + lo, &n))) lo -= (size_t)n;
@@ -535,15 +554,28 @@ static int cut_added(encoder *x, const added_set *s, span text, bool at_start,
 
 static int section(encoder *x, span text, bool at_start)
 {
+    x->clean = true;
+    for (size_t i = 0; x->mark && i < text.n && x->clean; i++)
+        x->clean = !x->mark[(size_t)(text.p - x->marked) + i];
     int rc = tok_normalise(x->t, x->text, &text, x->e);
     if (rc) return rc;
     if (!x->t->norm.n) return pieces(x, text, at_start);
-    return cut_added(x, &x->t->norm, text, at_start, pieces);
+    x->in_place = false;
+    rc = cut_added(x, &x->t->norm, text, at_start, pieces);
+    x->in_place = true;
+    return rc;
 }
 
 int tok_encode(const tokenizer *t, span text, int flags, ids *out, dr_err *e)
 {
-    encoder x = { .t = t, .out = out, .e = e, .flags = flags };
+    return tok_encode_marked(t, text, NULL, flags, out, e);
+}
+
+int tok_encode_marked(const tokenizer *t, span text, const uint8_t *mark, int flags, ids *out,
+                      dr_err *e)
+{
+    encoder x = { .t = t, .out = out, .e = e, .flags = flags, .mark = mark, .marked = text.p,
+                  .in_place = true };
     int64_t n0 = out->n;
     int rc = 0;
     size_t near = PAIRS_NEAR * sizeof *x.bpe.near;

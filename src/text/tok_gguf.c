@@ -185,6 +185,25 @@ static int get_id(const tokenizer *t, const gguf *g, const char *key, int32_t *i
     return 0;
 }
 
+/* tokenizer.chat_template, and tokenizer.chat_template.NAME for others beside it. */
+static int read_templates(tokenizer *t, const gguf *g, dr_err *e)
+{
+    static const char base[] = "tokenizer.chat_template";
+    enum { MOST = 64 };
+    int rc = 0, n = 0;
+    for (uint64_t i = 0; i < g->n_kv && !rc; i++) {
+        span k = g->kv[i].key, s;
+        char key[128];
+        if (k.n < sizeof base - 1 || memcmp(k.p, base, sizeof base - 1) || k.n >= sizeof key) continue;
+        if (k.n > sizeof base - 1 && k.p[sizeof base - 1] != '.') continue;
+        snprintf(key, sizeof key, "%.*s", (int)k.n, k.p);
+        if (!gguf_get_str(g, key, &s) || n++ == MOST) continue;
+        size_t cut = k.n > sizeof base - 1 ? sizeof base : k.n;
+        rc = tok_keep_template(t, (span){ k.p + cut, k.n - cut }, s, e);
+    }
+    return rc;
+}
+
 static int read_ids(tokenizer *t, const gguf *g, dr_err *e)
 {
     static const char *const ends[] = { "tokenizer.ggml.eot_token_id",
@@ -202,10 +221,7 @@ static int read_ids(tokenizer *t, const gguf *g, dr_err *e)
         if ((rc = get_id(t, g, ends[i], &id, e))) return rc;
         if (id >= 0) t->eog[id >> 3] |= (uint8_t)(1 << (id & 7));
     }
-    span s;
-    if (!gguf_get_str(g, "tokenizer.chat_template", &s)) return 0;
-    t->chat_template = mem_strndup(s.p, s.n), t->chat_n = s.n;
-    return t->chat_template ? 0 : err_nomem(e, s.n, "a chat template");
+    return read_templates(t, g, e);
 }
 
 static int load(tokenizer *t, const gguf *g, dr_err *e)

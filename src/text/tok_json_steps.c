@@ -274,17 +274,48 @@ static int32_t token_named(const tokenizer *t, span raw, dr_err *e)
     return id;
 }
 
+/* {"name": "tool_use", "template": "…"} */
+static int named_template(tokenizer *t, span raw, dr_err *e)
+{
+    jw w;
+    buf key = { .cap_max = raw.n + 1 }, name = { .cap_max = raw.n + 1 }, text = name;
+    size_t n = 0;
+    int more;
+    jw_init(&w, raw, e);
+    int rc = jw_open(&w, '{');
+    while (!rc && (more = jw_next(&w, '}', &key, &n)) != 0) {
+        span value;
+        if (more < 0) rc = more;
+        else if (span_is(buf_span(&key), "name")) rc = jw_string(&w, &name);
+        else if (span_is(buf_span(&key), "template")) rc = jw_string(&w, &text);
+        else rc = jw_skip(&w, &value);
+    }
+    if (!rc && text.n) rc = tok_keep_template(t, buf_span(&name), buf_span(&text), e);
+    buf_free(&key);
+    buf_free(&name);
+    buf_free(&text);
+    return rc;
+}
+
+/* A template, or a list of named ones. */
 static int keep_template(tokenizer *t, span raw, dr_err *e)
 {
     jw w;
     buf b = { .cap_max = raw.n + 1 };
-    if (!raw.n || *raw.p != '"') return 0;       /* several templates by name: not ours to choose */
+    size_t n = 0;
+    int rc = 0, more;
     jw_init(&w, raw, e);
-    int rc = jw_string(&w, &b);
-    if (!rc) {
-        mem_free(t->chat_template);
-        t->chat_template = mem_strndup(buf_str(&b), b.n), t->chat_n = b.n;
-        if (!t->chat_template) rc = err_nomem(e, b.n, "a chat template");
+    if (raw.n && *raw.p == '"') {
+        rc = jw_string(&w, &b);
+        if (!rc) rc = tok_keep_template(t, span_of(""), buf_span(&b), e);
+    } else if (raw.n && *raw.p == '[') {
+        rc = jw_open(&w, '[');
+        while (!rc && (more = jw_next(&w, ']', NULL, &n)) != 0) {
+            span one = { "", 0 };
+            rc = more < 0 ? more : jw_skip(&w, &one);
+            if (!rc && n > 64) rc = err_set(e, DR_EFORMAT, "more than 64 chat templates");
+            if (!rc) rc = named_template(t, one, e);
+        }
     }
     buf_free(&b);
     return rc;

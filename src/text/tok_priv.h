@@ -64,14 +64,17 @@ typedef struct tokenizer {
     const uint8_t *shown;
     uint32_t *shown_mem;
     uint8_t *eog;                 /* 1 bit per id */
-    char *chat_template;
-    size_t chat_n;
+    span chat_template;           /* of `owned`, as are the named ones */
+    struct { span name, text; } *chat_named;
+    int n_chat_named;
     char kind[96];
 } tokenizer;
 
 /* Copy bytes into memory that the tokenizer owns. */
 int tok_keep(tokenizer *t, span s, span *out, dr_err *e);
 int tok_add_re(tokenizer *t, const char *regex, cut_kind cut, dr_err *e);
+/* Keep a chat template; a later one of the same name counts. "" and "default": the template. */
+int tok_keep_template(tokenizer *t, span name, span text, dr_err *e);
 /* Run the normalisers; *text ends as the result, which may live in `work`. */
 int tok_normalise(const tokenizer *t, buf work[2], span *text, dr_err *e);
 /* Everything that follows from vocab, types and steps. Call last. */

@@ -30,7 +30,7 @@ void tok_free(tokenizer *t)
     mem_free(t->owned);
     mem_free(t->shown_mem);
     mem_free(t->eog);
-    mem_free(t->chat_template);
+    mem_free(t->chat_named);
     mem_free(t);
 }
 
@@ -163,7 +163,34 @@ int32_t tok_eos(const tokenizer *t) { return t->eos; }
 const char *tok_kind(const tokenizer *t) { return t->kind; }
 span tok_chat_template(const tokenizer *t)
 {
-    return (span){ t->chat_template ? t->chat_template : "", t->chat_n };
+    return t->chat_template.n ? t->chat_template : span_of("");
+}
+
+span tok_chat_template_named(const tokenizer *t, const char *name)
+{
+    if (!strcmp(name, "default")) return tok_chat_template(t);
+    for (int i = t->n_chat_named; i-- > 0;)
+        if (span_is(t->chat_named[i].name, name)) return t->chat_named[i].text;
+    return span_of("");
+}
+
+int tok_keep_template(tokenizer *t, span name, span text, dr_err *e)
+{
+    span keep, key;
+    int rc = tok_keep(t, text.n ? text : span_of(""), &keep, e);
+    if (!rc) rc = tok_keep(t, name.n ? name : span_of(""), &key, e);
+    if (rc) return rc;
+    if (!name.n || span_is(name, "default")) {
+        t->chat_template = keep;
+        return 0;
+    }
+    size_t n = (size_t)t->n_chat_named + 1;
+    void *p = mem_realloc(t->chat_named, n * sizeof *t->chat_named);
+    if (!p) return err_nomem(e, n * sizeof *t->chat_named, "chat templates");
+    t->chat_named = p;
+    t->chat_named[n - 1].name = key, t->chat_named[n - 1].text = keep;
+    t->n_chat_named = (int)n;
+    return 0;
 }
 
 bool tok_is_eog(const tokenizer *t, int32_t id)
@@ -281,9 +308,7 @@ static int read_neighbours(tokenizer *t, const char *path, dr_err *e)
     }
     f = (os_file){0};
     if (beside(&f, path, "chat_template.jinja")) {
-        mem_free(t->chat_template);
-        t->chat_template = mem_strndup((const char *)f.p, f.n), t->chat_n = f.n;
-        if (!t->chat_template) rc = err_nomem(e, f.n, "a chat template");
+        rc = tok_keep_template(t, span_of(""), (span){ (const char *)f.p, f.n }, e);
         os_unmap(&f);
     }
     return rc;

@@ -26,6 +26,11 @@ enum { TOK_BOS = 1,          /* put the BOS first, exactly one, if this model wa
  * bytes are accepted; what happens to broken UTF-8 is stated in docs/tokenizer.md. */
 int tok_encode(const tokenizer *t, span text, int flags, ids *out, dr_err *e);
 
+/* The same, but where mark[i] is not 0 (a byte for each of the text) a byte is never part of a
+ * control token. mark NULL: none is marked. */
+int tok_encode_marked(const tokenizer *t, span text, const uint8_t *mark, int flags, ids *out,
+                      dr_err *e);
+
 /* Append the exact bytes of one token. Control tokens write their text only if `special`. */
 int tok_decode_one(const tokenizer *t, int32_t id, bool special, buf *out, dr_err *e);
 /* All of them, with the tokenizer's own treatment of a leading space. */
@@ -51,4 +56,6 @@ const char *tok_kind(const tokenizer *t);           /* "byte-level BPE, llama3 s
 /* The chat template that travels with the tokenizer (GGUF key, tokenizer_config.json,
  * chat_template.jinja); n = 0: none. Borrowed. */
 span tok_chat_template(const tokenizer *t);
+/* One of several by name ("tool_use", "rag"; "default" is the one above); n = 0: none. */
+span tok_chat_template_named(const tokenizer *t, const char *name);
 #endif

@@ -73,6 +73,15 @@ no "a choice" 2 'one of stop.shift' m hi --context-full maybe
 no "a bias" 1 'wants ID=X' m hi -n 1 --logit-bias 3
 no "a bias of no token" 1 'token 99999' m hi -n 1 --logit-bias 99999=1
 no "an unknown format" 1 'llama9' m hi --template llama9
+no "a template that is not there" 1 'nofile' m hi --chat-template-file nofile
+echo '{% for m in messages %}{{ m.content | nope }}{% endfor %}' >t.jinja
+no "a template that is not understood" 1 "t.jinja: line 1 of the chat template: the filter 'nope'" m hi --chat-template-file t.jinja
+no "variables that are no object" 1 'wants a JSON object' m hi --template-kwargs '[1]'
+no "variables for a format" 1 'have no place' m hi --template llama3 --template-kwargs '{}'
+echo '{{ bos_token }}{% for m in messages %}<|start_header_id|>{{ m.role }}<|end_header_id|>{{ m.content }}{% endfor %}{{ extra }}' >t.jinja
+one=$(drover run m hello -n 1 --json $a --chat-template-file t.jinja 2>err | python3 -c 'import json,sys; print(json.load(sys.stdin)["prompt_tokens"])')
+two=$(drover run m hello -n 1 --json $a --chat-template-file t.jinja --template-kwargs '{"extra": "abc"}' 2>err | python3 -c 'import json,sys; print(json.load(sys.stdin)["prompt_tokens"])')
+if [ "$one" = 12 ] && [ "$two" = 15 ]; then ok; else fail "a template of one's own: $one and $two tokens, 12 and 15 wanted: $(cat err)"; fi
 no "a format without its tokens" 1 'im_start' m hi --template chatml
 no "an order" 1 'unknown sampling step' m hi -n 1 --order top_k,foo
 no "an empty stop string" 1 'empty' m hi -n 1 --stop ''

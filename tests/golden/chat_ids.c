@@ -138,8 +138,8 @@ static void injection(void **state)
     assert_int_equal(chat_encode(t, &o, &m, 1, &v, &e), DR_EFORMAT);
     assert_non_null(strstr(e.msg, "<|im_start|>"));
     assert_int_equal(v.n, 0);
-    assert_true(chat_is_stop(t, CHAT_LLAMA3_HF, tok_find(t, span_of("<|eot_id|>"))));
-    assert_true(!chat_is_stop(t, CHAT_LLAMA3_HF, 5));
+    assert_true(chat_is_stop(t, &(chat_opt){ .kind = CHAT_LLAMA3_HF }, tok_find(t, span_of("<|eot_id|>"))));
+    assert_true(!chat_is_stop(t, &(chat_opt){ .kind = CHAT_LLAMA3_HF }, 5));
     ids_free(&v);
     tok_free(t);
 }

@@ -13,8 +13,24 @@
 
 enum { VARS = 32 };
 
+/* {"name": "JSON text"}: the variables. */
+static int read_vars(const json_t *o, jinja_var *v)
+{
+    const char *key;
+    json_t *x;
+    int n = 0;
+    json_object_foreach((json_t *)(uintptr_t)o, key, x) {
+        assert_true(n < VARS);
+        v[n++] = (jinja_var){ .name = key, .kind = JINJA_JSON, .text = span_of(json_string_value(x)) };
+    }
+    return n;
+}
+
 static bool one(const json_t *c, const jinja_var *v, int n, int64_t now)
 {
+    jinja_var own[VARS];
+    const json_t *vars = json_object_get(c, "vars");
+    if (vars) n = read_vars(vars, own), v = own;
     const char *name = json_string_value(json_object_get(c, "name"));
     const json_t *source = json_object_get(c, "template");
     const json_t *want = json_object_get(c, "text");
@@ -43,13 +59,8 @@ static void replay(void **state)
     json_t *root = json_load_file("tests/golden/data/jinja.json", 0, &je);
     if (!root) fail_msg("%s", je.text);
     jinja_var v[VARS] = { 0 };
-    const char *key;
     json_t *x;
-    int n = 0;
-    json_object_foreach(json_object_get(root, "vars"), key, x) {
-        assert_true(n < VARS);
-        v[n++] = (jinja_var){ .name = key, .kind = JINJA_JSON, .text = span_of(json_string_value(x)) };
-    }
+    int n = read_vars(json_object_get(root, "vars"), v);
     int64_t now = json_integer_value(json_object_get(root, "now"));
     size_t i, bad = 0;
     json_array_foreach(json_object_get(root, "cases"), i, x) bad += !one(x, v, n, now);

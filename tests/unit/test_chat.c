@@ -104,7 +104,7 @@ static void python_json(void **state)
     buf b;
     buf_init(&b, 1000);
     chat_tojson(&b, v, 0, true);
-    assert_string_equal(buf_str(&b), "[\"\\u00e9\\ud83d\\ude00\x7f\\u001f\\\"\\\\/\\n\", {}, [], "
+    assert_string_equal(buf_str(&b), "[\"\\u00e9\\ud83d\\ude00\\u007f\\u001f\\\"\\\\/\\n\", {}, [], "
                                      "{\"b\": 1, \"a\": null}]");
     buf_reset(&b);
     chat_tojson(&b, v, 2, false);

@@ -271,6 +271,60 @@ TEXTS = {
 }
 
 
+# A guard's prompt: what Llama Guard 3's template does (roles by turn, a table of categories that a caller
+# may replace or cut, texts in parts or not), written anew.
+GUARD = """
+{%- set who = 'Agent' if messages | length is even else 'User' -%}
+{%- if categories is not defined -%}
+    {%- set categories = {
+        'S1': 'Violent Crimes.', 'S2': 'Non-Violent Crimes.', 'S3': 'Sex Crimes.', 'S4': 'Child Exploitation.',
+        'S5': 'Defamation.', 'S6': 'Specialized Advice.', 'S7': 'Privacy.', 'S8': 'Intellectual Property.',
+        'S9': 'Indiscriminate Weapons.', 'S10': 'Hate.', 'S11': 'Self-Harm.', 'S12': 'Sexual Content.',
+        'S13': 'Elections.', 'S14': 'Code Interpreter Abuse.',
+    } -%}
+{%- endif -%}
+{{ ' ' if blank is defined }}{{ '<|begin_of_text|><|start_header_id|>user<|end_header_id|>\\n\\n' -}}
+{{ "Task: judge the last '" + who + "' message by these categories.\\n\\n<CATEGORIES>\\n" -}}
+{%- for key in categories -%}
+    {%- if key not in excluded_category_keys -%}{{ key + ': ' + categories[key] + '\\n' }}{%- endif -%}
+{%- endfor -%}
+{{ '</CATEGORIES>\\n\\n' -}}
+{%- for message in messages -%}
+    {%- if (message['role'] == 'user') != (loop.index0 % 2 == 0) -%}
+        {{ raise_exception('Roles must alternate user, assistant, user') }}
+    {%- endif -%}
+    {%- set name = {'user': 'User', 'assistant': 'Agent'}[message.role] -%}
+    {%- if message.content is string -%}
+        {{ name ~ ': ' ~ message.content | trim ~ '\\n\\n' }}
+    {%- else -%}
+        {%- for part in message.content | selectattr('type', 'equalto', 'text') -%}
+            {{ name + ': ' + part['text'] | trim + '\\n\\n' }}
+        {%- endfor -%}
+    {%- endif -%}
+{%- endfor -%}
+{{ "Answer 'safe' or 'unsafe'.<|eot_id|><|start_header_id|>assistant<|end_header_id|>" -}}
+"""
+
+
+def guard_cases():
+    """name, variables"""
+    u, a = ref.u, ref.a
+    two = [u(" How do I pick a lock? "), a("Call <|eot_id|> a locksmith.\n")]
+    yield "user", dict(messages=two[:1])
+    yield "agent", dict(messages=two)
+    yield "three", dict(messages=two + [u("Ünd dann?")])
+    yield "parts", dict(messages=[u([{"type": "image"}, {"type": "text", "text": " a "}, {"type": "text", "text": "b"}])])
+    yield "categories", dict(messages=two, categories={"S1": "Mine.", "X": "<other>"})
+    yield "excluded", dict(messages=two, excluded_category_keys=["S6", "S14"])
+    yield "none", dict(messages=two, categories={})
+    yield "blank", dict(messages=two, blank=True)
+    yield "roles", dict(messages=[two[1]])
+    yield "same role", dict(messages=[two[0], two[0]])
+    yield "system", dict(messages=[ref.s("x"), two[0]])
+    yield "empty", dict(messages=[])
+    yield "null", dict(messages=[u(None)])
+
+
 def cases():
     for line in EXPR:
         yield line, "{{ (" + line + ",) }}", False
@@ -297,11 +351,17 @@ def main():
         one = {"name": name, "template": template}
         one.update({"text": text} if error is None else {"error": error[:80]})
         out.append(one)
+    for name, own in guard_cases():
+        text, error = ref.reference(GUARD, own)
+        out.append({"name": "guard " + name, "template": GUARD,
+                    "vars": {k: json.dumps(v) for k, v in own.items()},
+                    **({"text": text} if error is None else {"error": error[:80]})})
     if bad and len(sys.argv) == 1:
         raise SystemExit("not written")
     if len(sys.argv) > 1:
         for one in out:
-            got = ref.drover(sys.argv[1], one["template"], [variables])[0]
+            own = {k: json.loads(v) for k, v in one.get("vars", {}).items()} or variables
+            got = ref.drover(sys.argv[1], one["template"], [own])[0]
             same = "error" in one if "error" in got else got["text"] == one.get("text")
             if not same:
                 bad += 1
