@@ -3,7 +3,7 @@ _drover() {
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} words=
     COMPREPLY=()
     if [ "$COMP_CWORD" -eq 1 ]; then
-        words="run get list rm info convert bench chat-render logits perplexity synth tokenize verify help --help --version"
+        words="run get list rm info convert bench chat-render logits perplexity synth tokenize verify grammar-check help --help --version"
     else
         case "${COMP_WORDS[1]} $prev" in
             "run --context-full") words="stop shift" ;;
@@ -16,7 +16,7 @@ _drover() {
         esac
         if [ -z "$words" ]; then
             case "${COMP_WORDS[1]}:$cur" in
-                run:-*) words="-n --tokens -f --file --system --raw --special --template --chat-template-file --template-kwargs --stop -c --ctx --context-full --kv-type --samples --ignore-eos --json -q --quiet --no-history -t --threads --temp --top-k --top-p --min-p --typical-p -s --seed --repeat-penalty --presence-penalty --frequency-penalty --repeat-last-n --dry-multiplier --dry-base --dry-allowed-length --dry-last-n --dry-breaker --xtc-probability --xtc-threshold --logit-bias --order --logprobs --n-probs -h --help" ;;
+                run:-*) words="-n --tokens -f --file --system --raw --special --template --chat-template-file --template-kwargs --stop --json-schema --grammar --regex -c --ctx --context-full --kv-type --samples --ignore-eos --json -q --quiet --no-history -t --threads --temp --top-k --top-p --min-p --typical-p -s --seed --repeat-penalty --presence-penalty --frequency-penalty --repeat-last-n --dry-multiplier --dry-base --dry-allowed-length --dry-last-n --dry-breaker --xtc-probability --xtc-threshold --logit-bias --order --logprobs --n-probs -h --help" ;;
                 get:-*) words="--again --check --json --tries -h --help" ;;
                 list:-*) words="--json -h --help" ;;
                 rm:-*) words="-h --help" ;;
@@ -25,12 +25,13 @@ _drover() {
                 bench:-*) words="-p --prompt -n --gen -d --depth -b --batch -r --reps --shape --type --kv-type --json -t --threads -h --help" ;;
                 chat-render:-*) words="-f --template-file -i --json-input --openai --now --json -h --help" ;;
                 logits:-*) words="--ids --out --chunk --last --kv-type -t --threads -h --help" ;;
-                perplexity:-*) words="-f --file --ids -c --ctx --kv-type --json -t --threads -h --help" ;;
-                synth:-*) words="--shape --type -o --out --tokenizer --seed --shard -t --threads -q --quiet -h --help" ;;
+                perplexity:-*) words="-f --file --ids -c --ctx --save-logits --kl --kv-type --json -t --threads -h --help" ;;
+                synth:-*) words="--shape --type -o --out --tokenizer --seed --shard --shards -t --threads -q --quiet -h --help" ;;
                 tokenize:-*) words="-f --file --no-bos --special -d --decode -h --help" ;;
                 verify:-*) words="--make --against --json -t --threads -h --help" ;;
+                grammar-check:-*) words="-f --file -h --help" ;;
                 help:-*) words="--all -h --help" ;;
-                help:*) words="run get list rm info convert bench chat-render logits perplexity synth tokenize verify help" ;;
+                help:*) words="run get list rm info convert bench chat-render logits perplexity synth tokenize verify grammar-check help" ;;
                 *) words=$(drover list 2>/dev/null </dev/null | sed -n 's/^\([a-z0-9][a-z0-9.-]*\) .*/\1/p') ;;
             esac
         fi
