@@ -55,6 +55,9 @@ typedef struct {            /* zero means the default, so {0} is always valid */
  * consolidated.*.pth. opt may be NULL. NULL on failure. */
 DR_API dr_model *dr_model_open(const char *path, const dr_model_opt *opt, dr_err *e);
 DR_API void dr_model_close(dr_model *m);                     /* NULL is fine */
+/* Add a LoRA adapter, a PEFT folder or a GGUF file, to what the model computes; scale 1 as it was
+ * trained. Several add up in order. Before the model's first session: DR_EINVAL after it. */
+DR_API int dr_model_lora(dr_model *m, const char *path, float scale, dr_err *e);
 /* Lines that the user should see ("" : none), such as a rope table that had to be made. */
 DR_API const char *dr_model_warnings(const dr_model *m);
 DR_API int dr_model_vocab(const dr_model *m);                /* V: how many logits there are */

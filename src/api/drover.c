@@ -12,6 +12,7 @@ struct dr_model {
     chat_opt chat;
     chat_template *template;        /* what chat.template is, when the model's own is run */
     dr_err no_chat;                 /* why has_chat is false */
+    bool used;                      /* a session was opened: its workspace knows the adapters */
 };
 
 struct dr_session {
@@ -59,6 +60,14 @@ void dr_model_close(dr_model *m)
     tok_free(m->t);
     model_close(m->m);
     mem_free(m);
+}
+
+int dr_model_lora(dr_model *m, const char *path, float scale, dr_err *e)
+{
+    if (m->used)
+        return err_set(e, DR_EINVAL, "adapters are added before the model's first session");
+    if (!(scale - scale == 0)) return err_set(e, DR_EINVAL, "an adapter's scale of %g", (double)scale);
+    return model_add_lora(m->m, &(lora_ref){ path, scale }, e);
 }
 
 const char *dr_model_warnings(const dr_model *m) { return buf_str(&m->m->warnings); }
@@ -138,6 +147,7 @@ dr_session *dr_session_new(dr_model *m, const dr_session_opt *opt, dr_err *e)
     }
     s->m = m;
     s->s = session_new(m->m, &o, e);
+    m->used |= s->s != NULL;
     if (s->s) return s;
     mem_free(s);
     return NULL;

@@ -8,6 +8,7 @@
 
 typedef struct {
     dev_args dev;
+    lora_args lora;
     opt_ints p, d, b;
     int n, r, rows, kv;
     const char *shape, *type;
@@ -29,6 +30,7 @@ static const opt opts[] = {
       1 << 16, .hidden = true },
     { 0, "kv-type", OPT_CHOICE, offsetof(args, kv), KV_CHOICES, "cache type (default f16)" },
     { 0, "json", OPT_FLAG, offsetof(args, json), NULL, "one JSON object on stdout" },
+    { .kind = OPT_SUB, .at = offsetof(args, lora), .sub = lora_opts },
     { .kind = OPT_SUB, .at = offsetof(args, dev), .sub = dev_opts },
     OPT_END
 };
@@ -113,7 +115,8 @@ static int run(const command *c, int argc, char **argv)
         if (o.depth[i] < o.depth[i - 1])
             return cmd_misuse(c, "depths must ascend");
     model *m = a.shape ? synthetic(&a, &bytes, &n_bytes, &e) : model_arg_open(c, argv[0], &a.dev, &e);
-    if (!m) {
+    if (!m || lora_args_apply(&a.lora, m, &e)) {
+        model_close(m);
         mem_pages_free(bytes, n_bytes);
         return cmd_fail(c, &e);
     }

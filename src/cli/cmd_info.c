@@ -11,6 +11,7 @@
 
 typedef struct {
     dev_args dev;
+    lora_args lora;
     int64_t ctx;
     int batch, kv;
     bool json, tensors, meta;
@@ -26,6 +27,7 @@ static const opt opts[] = {
     { 0, "tensors", OPT_FLAG, offsetof(args, tensors), NULL, "list every tensor" },
     { 0, "meta", OPT_FLAG, offsetof(args, meta), NULL, "list every metadata entry" },
     { 0, "json", OPT_FLAG, offsetof(args, json), NULL, "one JSON object on stdout" },
+    { .kind = OPT_SUB, .at = offsetof(args, lora), .sub = lora_opts },
     { .kind = OPT_SUB, .at = offsetof(args, dev), .sub = dev_opts },
     OPT_END
 };
@@ -94,6 +96,7 @@ static int look(about *x, const char *path, dr_err *e)
     tensors *again = tensors_open(path, &x->why);      /* the model takes its own */
     if (again) x->m = model_describe(again, &d, &x->why);
     int rc = x->m ? kv_type_check(kv_choice(x->a->kv), x->m->h.hs, e) : DR_OK;
+    if (x->m && !rc) rc = lora_args_apply(&x->a->lora, x->m, e);
     if (x->m && !rc) budget(x);
     return rc;
 }
@@ -137,6 +140,8 @@ static void print_memory(const about *x)
     printf("  private        %s (%zu bytes)\n", size_text(s, (double)x->total), x->total);
     printf("    keys, values %s (%s)\n", size_text(s, (double)x->p.kv), kv_types[kv_choice(x->a->kv)].name);
     printf("    workspace    %s\n", size_text(s, (double)x->p.workspace + (double)x->p.scratch));
+    if (x->p.adapters)
+        printf("    adapters     %s (in the rest)\n", size_text(s, (double)x->p.adapters));
     if (x->p.gathered)
         printf("    weights      %s (put together from the shards)\n",
                size_text(s, (double)x->p.gathered));
@@ -204,12 +209,12 @@ static json_t *shape_json(const hparams *h)
 static json_t *memory_json(const about *x)
 {
     const plan *p = &x->p;
-    return json_pack("{s:i, s:i, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:i}",
+    return json_pack("{s:i, s:i, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:i}",
         "ctx", x->n_ctx, "batch", x->a->batch, "kv_type", kv_types[kv_choice(x->a->kv)].name,
         "mapped", (json_int_t)p->mapped, "weights", (json_int_t)p->weights,
         "per_token", (json_int_t)p->per_token, "kv", (json_int_t)p->kv,
         "workspace", (json_int_t)p->workspace, "scratch", (json_int_t)p->scratch,
-        "gathered", (json_int_t)p->gathered,
+        "gathered", (json_int_t)p->gathered, "adapters", (json_int_t)p->adapters,
         "program", (json_int_t)x->program, "private", (json_int_t)x->total,
         "free", (json_int_t)x->free, "fits", !x->free || x->total <= x->free,
         "max_ctx", x->max_ctx);

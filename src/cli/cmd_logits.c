@@ -6,6 +6,7 @@
 
 typedef struct {
     dev_args dev;
+    lora_args lora;
     const char *ids, *out;
     int chunk, kv;
     bool last;
@@ -18,6 +19,7 @@ static const opt opts[] = {
       1, SESSION_ROWS_DEFAULT },
     { 0, "last", OPT_FLAG, offsetof(args, last), NULL, "only the last position: shape (1,V)" },
     { 0, "kv-type", OPT_CHOICE, offsetof(args, kv), KV_CHOICES, "cache type (default f32)" },
+    { .kind = OPT_SUB, .at = offsetof(args, lora), .sub = lora_opts },
     { .kind = OPT_SUB, .at = offsetof(args, dev), .sub = dev_opts },
     OPT_END
 };
@@ -40,11 +42,13 @@ static int work(const command *c, const char *path, const args *a, dr_err *e)
         rc = err_set(e, DR_EINVAL, "%s holds %lld ids", a->ids, (long long)v.n);
     if (rc) goto done;
     m = model_arg_open(c, path, &a->dev, e);
-    if (m && v.n > m->h.n_ctx)
+    rc = m ? lora_args_apply(&a->lora, m, e) : e->code;
+    if (rc) goto done;
+    if (v.n > m->h.n_ctx)
         cmd_warn(c, "%lld ids; the model was trained for %d positions", (long long)v.n, m->h.n_ctx);
     session_opt so = { .n_ctx = (int)v.n, .n_rows = a->chunk, .kv_set = true,
                        .kv = kv_choice(a->kv) };
-    if (m) s = session_new(m, &so, e);
+    s = session_new(m, &so, e);
     if (!s) {
         rc = e->code;
         goto done;

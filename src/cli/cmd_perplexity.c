@@ -8,6 +8,7 @@
 
 typedef struct {
     dev_args dev;
+    lora_args lora;
     const char *ids, *file, *save, *kl;
     int ctx, kv;
     bool json;
@@ -23,6 +24,7 @@ static const opt opts[] = {
       "compare with that reference, over its own text" },
     { 0, "kv-type", OPT_CHOICE, offsetof(args, kv), KV_CHOICES, "cache type (default f32)" },
     { 0, "json", OPT_FLAG, offsetof(args, json), NULL, "one JSON object on stdout" },
+    { .kind = OPT_SUB, .at = offsetof(args, lora), .sub = lora_opts },
     { .kind = OPT_SUB, .at = offsetof(args, dev), .sub = dev_opts },
     OPT_END
 };
@@ -82,7 +84,7 @@ static int work(const command *c, const char *path, args *a, kl_result *r, dr_er
     logit_file ref = {0};
     session *s = NULL;
     model *m = model_arg_open(c, path, &a->dev, e);
-    int rc = m ? DR_OK : e->code;
+    int rc = m ? lora_args_apply(&a->lora, m, e) : e->code;
     if (rc == DR_OK && a->kl) rc = logit_file_open(&ref, a->kl, e);
     if (rc == DR_OK) rc = get_ids(m, a, &ref, &v, e);
     if (rc == DR_OK) {

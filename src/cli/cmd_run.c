@@ -13,6 +13,7 @@
 
 typedef struct {
     dev_args dev;
+    lora_args lora;
     sample_args sample;
     const char *system, *template, *template_file, *template_kwargs, *file;
     const char *grammar[3];      /* as grammar_kind counts */
@@ -59,6 +60,7 @@ static const opt opts[] = {
     { 0, "json", OPT_FLAG, offsetof(args, json), NULL, "one JSON object on stdout" },
     { 'q', "quiet", OPT_FLAG, offsetof(args, quiet), NULL, "no line about speed" },
     { 0, "no-history", OPT_FLAG, offsetof(args, no_history), NULL, "keep no history of the chat" },
+    { .kind = OPT_SUB, .at = offsetof(args, lora), .sub = lora_opts },
     { .kind = OPT_SUB, .at = offsetof(args, dev), .sub = dev_opts },
     { .kind = OPT_SUB, .at = offsetof(args, sample), .sub = sample_opts },
     OPT_END
@@ -118,6 +120,8 @@ static int runner_open(runner *r, const char *arg, dr_err *e)
 {
     r->m = model_arg_open(r->c, arg, &r->a->dev, e);
     if (!r->m) return e->code;
+    int bad = lora_args_apply(&r->a->lora, r->m, e);
+    if (bad) return bad;
     r->tok = model_arg_tokenizer(r->m, e);
     if (!r->tok) return e->code;
     bool run = r->a->template_file || r->a->template_kwargs;

@@ -13,6 +13,24 @@ const opt dev_opts[] = {
     OPT_END
 };
 
+const opt lora_opts[] = {
+    { 0, "lora", OPT_LIST, offsetof(lora_args, path), "PATH[:SCALE]",
+      "add a LoRA adapter (PEFT folder or GGUF); may be given again" },
+    OPT_END
+};
+
+int lora_args_apply(const lora_args *a, model *m, dr_err *e)
+{
+    for (int i = 0; i < a->path.n; i++) {
+        char path[CACHE_PATH_MAX];
+        lora_ref r;
+        int rc = lora_ref_parse(&r, a->path.v[i], path, sizeof path, e);
+        if (!rc) rc = model_add_lora(m, &r, e);
+        if (rc) return rc;
+    }
+    return DR_OK;
+}
+
 kv_type kv_choice(int i)
 {
     static const kv_type t[] = { KV_F16, KV_BF16, KV_F32, KV_Q8_0, KV_Q4_0 };      /* KV_CHOICES */

@@ -15,6 +15,11 @@ extern const opt dev_opts[];
 #define KV_CHOICES "f16|bf16|f32|q8_0|q4_0"     /* for OPT_CHOICE */
 kv_type kv_choice(int i);
 
+/* The adapters: --lora PATH[:SCALE], any number. */
+typedef struct { opt_list path; } lora_args;
+extern const opt lora_opts[];
+int lora_args_apply(const lora_args *a, model *m, dr_err *e);
+
 /* Resolve a short name, open, print the model's warnings on stderr. NULL: *e says why. */
 model *model_arg_open(const command *c, const char *arg, const dev_args *a, dr_err *e);
 /* Print its warnings alone. */

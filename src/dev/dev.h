@@ -20,6 +20,7 @@ typedef struct {
     const float *bias;
     const float *scale;
     int n_slice;
+    const struct lora_mat *lora;    /* what adapters add: model/'s, no device looks at it */
 } wmat;
 
 typedef struct { float *y; size_t ldy; const wmat *w; } mm_out;

@@ -53,6 +53,7 @@ model *model_open(const char *path, const dev_opt *o, dr_err *e)
 void model_close(model *m)
 {
     if (!m) return;
+    lora_close(m->adapters);
     weights_free(&m->w);
     tensors_close(m->ts);
     dev_close(m->d);
@@ -61,13 +62,72 @@ void model_close(model *m)
     mem_free(m);
 }
 
+static wmat *matrix_at(model *m, const wrow *w, int layer)
+{
+    char *base = w->per_layer ? (char *)&m->w.layer[layer] : (char *)&m->w;
+    return (wmat *)(void *)(base + w->at);
+}
+
+int model_add_lora(model *m, const lora_ref *ref, dr_err *e)
+{
+    lora *l = lora_open(ref, &m->h, m->h.adjacent, e), **end = &m->adapters;
+    if (!l) return e ? e->code : DR_EFORMAT;
+    while (*end) end = &(*end)->next;
+    *end = l;
+    for (int i = 0; i < n_weights; i++)
+        for (int k = 0; k < (weight_table[i].per_layer ? m->h.L : 1); k++) {
+            if (!lora_at(l, i, k)) continue;
+            const lora_mat **at = &matrix_at(m, &weight_table[i], k)->lora;
+            while (*at) at = (const lora_mat **)&(*at)->next;
+            *at = lora_at(l, i, k);
+        }
+    return DR_OK;
+}
+
+size_t model_lora_bytes(const model *m)
+{
+    size_t n = 0;
+    for (const lora *l = m->adapters; l; l = l->next) n += l->mem.cap;
+    return n;
+}
+
+/* What the adapters' products want: the largest rank, and the floats of the largest output. */
+static void lora_sizes(const model *m, size_t n_rows, size_t n_out, size_t *r, size_t *y)
+{
+    *r = *y = 0;
+    for (const lora *l = m->adapters; l; l = l->next) {
+        if ((size_t)l->r > *r) *r = (size_t)l->r;
+        for (int i = 0; i < n_weights; i++)
+            for (int k = 0; k < (weight_table[i].per_layer ? m->h.L : 1); k++) {
+                const lora_mat *a = lora_at(l, i, k);
+                bool head = weight_table[i].at == offsetof(weights, out) && !weight_table[i].per_layer;
+                size_t n = a ? (size_t)a->b.rows * (head ? n_out : n_rows) : 0;
+                if (n > *y) *y = n;
+            }
+    }
+}
+
+/* Values in the widest input of a product. */
+int model_widest(const model *m)
+{
+    const hparams *h = &m->h;
+    int widest = h->F > h->C ? h->F : h->C;
+    if (h->nh * h->hs > widest) widest = h->nh * h->hs;
+    for (const lora *l = m->adapters; l; l = l->next)
+        if (l->r > widest) widest = l->r;
+    return widest;
+}
+
 /* One row of the workspace's layout table: which pointer, how many floats. */
 typedef struct { size_t at, n; } span_of_ws;
 
-static int layout(span_of_ws s[10], const hparams *h, int n_rows, int n_out)
+enum { WS_SPANS = 12 };
+static int layout(span_of_ws s[WS_SPANS], const model *m, int n_rows, int n_out)
 {
+    const hparams *h = &m->h;
     size_t N = (size_t)n_rows, Q = (size_t)h->nh * (size_t)h->hs, K = (size_t)h->nkv * (size_t)h->hs;
-    size_t C = (size_t)h->C, F = (size_t)h->F;
+    size_t C = (size_t)h->C, F = (size_t)h->F, r, y;
+    lora_sizes(m, N, (size_t)n_out, &r, &y);
     const span_of_ws t[] = {
         { offsetof(workspace, x), N * C },      { offsetof(workspace, xn), N * C },
         { offsetof(workspace, q), N * Q },      { offsetof(workspace, k), N * K },
@@ -75,6 +135,8 @@ static int layout(span_of_ws s[10], const hparams *h, int n_rows, int n_out)
         { offsetof(workspace, gate), N * F },   { offsetof(workspace, up), N * F },
         { offsetof(workspace, logits), (size_t)n_out * (size_t)h->V },
         { offsetof(workspace, inv), (size_t)h->hs / 2 },
+        { offsetof(workspace, lora_t), (size_t)(n_rows > n_out ? n_rows : n_out) * r },
+        { offsetof(workspace, lora_y), y },
     };
     memcpy(s, t, sizeof t);
     return sizeof t / sizeof *t;
@@ -87,11 +149,11 @@ static size_t rope_bytes(const hparams *h, int n_ctx)
     return (size_t)n_ctx * (size_t)h->hs * sizeof(float);
 }
 
-size_t workspace_bytes(const hparams *h, int n_rows, int n_out, int n_ctx)
+size_t workspace_bytes(const model *m, int n_rows, int n_out, int n_ctx)
 {
-    span_of_ws s[10];
-    size_t total = 64 + rope_bytes(h, n_ctx);
-    for (int i = 0, n = layout(s, h, n_rows, n_out); i < n; i++) total += pad(s[i].n);
+    span_of_ws s[WS_SPANS];
+    size_t total = 64 + rope_bytes(&m->h, n_ctx);
+    for (int i = 0, n = layout(s, m, n_rows, n_out); i < n; i++) total += pad(s[i].n);
     return total;
 }
 
@@ -99,10 +161,10 @@ int workspace_init(workspace *ws, const model *m, int n_rows, int n_out, int n_c
 {
     const hparams *h = &m->h;
     *ws = (workspace){ .m = m, .n_rows = n_rows, .n_out = n_out, .n_ctx = n_ctx };
-    span_of_ws s[10];
-    int n = layout(s, h, n_rows, n_out);
+    span_of_ws s[WS_SPANS];
+    int n = layout(s, m, n_rows, n_out);
     ws->cs_bytes = rope_bytes(h, n_ctx);
-    ws->mem_bytes = workspace_bytes(h, n_rows, n_out, n_ctx) - ws->cs_bytes;
+    ws->mem_bytes = workspace_bytes(m, n_rows, n_out, n_ctx) - ws->cs_bytes;
     char *p = ws->mem = m->d->alloc(m->d, ws->mem_bytes);
     ws->cs = m->d->alloc(m->d, ws->cs_bytes);
     if (!ws->mem || !ws->cs) {
@@ -115,9 +177,7 @@ int workspace_init(workspace *ws, const model *m, int n_rows, int n_out, int n_c
         p += pad(s[i].n);
     }
     rope_inv_freq(ws->inv, &h->rope, h->hs);
-    int widest = h->F > h->C ? h->F : h->C;
-    if (h->nh * h->hs > widest) widest = h->nh * h->hs;
-    int rc = m->d->reserve(m->d, n_rows, widest, h->nh, h->hs, n_ctx, e);
+    int rc = m->d->reserve(m->d, n_rows, model_widest(m), h->nh, h->hs, n_ctx, e);
     if (rc) workspace_free(ws);
     return rc;
 }

@@ -6,6 +6,7 @@
 #define MODEL_MODEL_H
 #include "model/hparams.h"
 #include "model/kv.h"
+#include "model/lora.h"
 #include "model/weights.h"
 
 typedef struct model {
@@ -15,6 +16,7 @@ typedef struct model {
     dev *d;
     buf warnings;                /* lines the user must see; empty: none */
     char *path;
+    lora *adapters;              /* in the order in which they are added; NULL: none */
 } model;
 
 model *model_open(const char *path, const dev_opt *o, dr_err *e);
@@ -24,6 +26,10 @@ model *model_from_tensors(tensors *ts, const dev_opt *o, dr_err *e);
  * can be evaluated. */
 model *model_describe(tensors *ts, const dev_opt *o, dr_err *e);
 void model_close(model *m);                        /* NULL is fine */
+/* Add an adapter to what is computed, after those added before. Before the first workspace. */
+int model_add_lora(model *m, const lora_ref *ref, dr_err *e);
+int model_widest(const model *m);                  /* values in the widest input of a product */
+size_t model_lora_bytes(const model *m);           /* private memory of all adapters */
 
 /* What a forward pass works in: activations for up to n_rows rows and logits for n_out. */
 typedef struct {
@@ -31,13 +37,14 @@ typedef struct {
     int n_rows, n_out, n_ctx;
     float *x, *xn, *q, *k, *v, *att, *gate, *up;   /* (n_rows, their widths) */
     float *logits;                                 /* (n_out,V) */
+    float *lora_t, *lora_y;                        /* adapters: (rows,r), (rows, widest output) */
     float *cs, *inv;                               /* rope (n_ctx,hs/2,2): rows made on demand */
     int cs_have;
     void *mem;
     size_t mem_bytes, cs_bytes;
 } workspace;
 
-size_t workspace_bytes(const hparams *h, int n_rows, int n_out, int n_ctx);
+size_t workspace_bytes(const model *m, int n_rows, int n_out, int n_ctx);
 int workspace_init(workspace *ws, const model *m, int n_rows, int n_out, int n_ctx, dr_err *e);
 void workspace_free(workspace *ws);
 

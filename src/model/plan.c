@@ -8,12 +8,11 @@ void plan_make(plan *p, const model *m, const plan_opt *o)
     p->mapped = tensors_mapped_bytes(m->ts);
     p->weights = weights_bytes(&m->w, h, &p->per_token);
     p->kv = (size_t)o->n_seqs * kv_bytes(o->kv, h->L, h->nkv, h->hs, o->n_ctx);
-    p->workspace = workspace_bytes(h, o->n_rows, o->n_out, o->n_ctx);
-    int widest = h->F > h->C ? h->F : h->C;
-    if (h->nh * h->hs > widest) widest = h->nh * h->hs;
-    p->scratch = m->d->reserve_bytes(m->d, o->n_rows, widest, h->nh, h->hs, o->n_ctx);
+    p->workspace = workspace_bytes(m, o->n_rows, o->n_out, o->n_ctx);
+    p->scratch = m->d->reserve_bytes(m->d, o->n_rows, model_widest(m), h->nh, h->hs, o->n_ctx);
     p->gathered = tensors_gather_bytes(m->ts);
-    p->private_total = p->kv + p->workspace + p->scratch + p->gathered + m->w.mem.cap;
+    p->adapters = model_lora_bytes(m);
+    p->private_total = p->kv + p->workspace + p->scratch + p->gathered + p->adapters + m->w.mem.cap;
 }
 
 int plan_fits(const plan *p, size_t free, dr_err *e)

@@ -214,3 +214,36 @@ put(["regex"], "nested", b"(a{1000}){1000}")
 put(["regex"], "unicode", "[\u00e0-\u00ff]|\\u{1F600}|\\p{Lu}.".encode())
 put(["regex"], "bad", b"a(?=b)\\1[z-a]")
 put(["regex"], "blow", b"(a|b)*a(a|b){12}")
+# adapters (tests/fuzz/fuzz_lora.c): a config, zeros, a file of tensors
+def st(entries):
+    head, at, data = {}, 0, b""
+    for name, shape in entries:
+        n = 4 * shape[0] * shape[1]
+        head[name] = {"dtype": "F32", "shape": shape, "data_offsets": [at, at + n]}
+        at, data = at + n, data + struct.pack("<f", 0.5) * (n // 4)
+    text = json.dumps(head).encode()
+    text += b" " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text + data
+
+
+def adapter(more, body, **config):
+    text = json.dumps(dict(peft_type="LORA", r=2, lora_alpha=4, **config)).encode() if body[:4] != b"GGUF" else b""
+    text += b"\0"
+    return text + b"\0" * (-len(text) % 8) + body + more
+
+
+os.makedirs(os.path.join(root, "lora"), exist_ok=True)
+A, P = ["lora"], "base_model.model."
+q = P + "model.layers.0.self_attn.q_proj.lora_"
+pair = [(q + "A.weight", [2, 4]), (q + "B.weight", [8, 2])]
+emb = [(P + "model.embed_tokens.lora_embedding_A", [2, 6]), (P + "model.embed_tokens.lora_embedding_B", [4, 2])]
+put(A, "pair", adapter(b"", st(pair)))
+put(A, "patterns", adapter(b"", st(pair + emb), rank_pattern={"(q|k)_proj": 2}, alpha_pattern={"x": 1, "^.*q": 3},
+                           use_rslora=True))
+put(A, "lonely", adapter(b"", st(pair[:1])))
+put(A, "stranger", adapter(b"", st(pair + [(P + "lm_head.weight", [6, 4])])))
+put(A, "dora", adapter(b"", st(pair), use_dora=True))
+g = [kv("general.architecture", 8, s("llama")), kv("general.type", 8, s("adapter")), kv("adapter.type", 8, s("lora")),
+     kv("adapter.lora.alpha", 6, struct.pack("<f", 4))]
+put(A, "gguf", adapter(b"", gguf(g, [info("blk.1.attn_k.weight.lora_a", [4, 2], 0, 0),
+                                     info("blk.1.attn_k.weight.lora_b", [2, 4], 0, 32)], b"\0\0\0?" * 16)))
