@@ -190,7 +190,7 @@ static void add(synth_tensor **at, const synth_shape *s, synth_types types, cont
     if (meta) return;                              // its scales are in a file of their own
     synth_tensor *x = (*at)++;
     *x = *t;
-    x->type = DT_F32, x->scale_cols = t->cols, x->cols = 1;
+    x->type = DT_F32, x->scale_cols = x->all_cols = t->cols, x->cols = 1;
     snprintf(x->name, sizeof x->name, "%.80s_scale", t->name);
 }
 

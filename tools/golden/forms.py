@@ -198,6 +198,9 @@ def fp8_forms():
         rc, err = run("synth", "--shape", shape, "--type", t, "--seed", "4", "--out", "f8")
         check(rc == 0, f"synth {t} {err}")
         w = load_file("f8/model.safetensors")
+        plain = logits("f8", IDS)
+        w = upcast(w)
+        save_file(w, "f8/model.safetensors")
         n = sum(v.dtype == torch.float8_e4m3fn for v in w.values())
         check(n == (6 if t == "FP8" else 28), f"{t}: {n} matrices of FP8")
         close(logits("f8", IDS), reference("f8", dequantised(w), IDS), t)
@@ -222,14 +225,16 @@ def fp8_forms():
             rc, err = run("synth", "--shape", shape, "--type", "FP8", "--seed", "4", "--shards", str(n),
                           "--out", "f8.pth/")
             check(rc == 0, f"synth FP8, {n} shards {err}")
+            if n == 1:
+                check(np.array_equal(plain, logits("f8.pth", IDS)),
+                      "FP8 of Meta's in one shard and fbgemm_fp8: same bits")
+            rewrite("f8.pth", n)                       # by torch.save
             got = logits("f8.pth", IDS)
             m = merged("f8.pth", n, n // 8 or 1)
             close(got, reference("f8", to_hf(m, json.load(open("f8/config.json"))), IDS),
                   f"FP8 of Meta's in {n} shards")
             if n == 1:
-                check(np.array_equal(got, want), "FP8 of Meta's in one shard and fbgemm_fp8: same bits")
-            rewrite("f8.pth", n)                       # by torch.save
-            check(np.array_equal(logits("f8.pth", IDS), got), f"the same by torch.save, {n} shards")
+                check(np.array_equal(got, want), "the same with the rest as F32")
 
 
 def merged(folder, n, dup=1):
@@ -275,10 +280,17 @@ def to_hf(m, c):
     return out
 
 
+def upcast(d):
+    """BF16 as F32, so that nothing but the reference's own rounding is left to differ: a BF16
+    product rounds its input, docs/numerics.md."""
+    return {k: v.float() if v.dtype == torch.bfloat16 and not k.endswith("_scale") else v
+            for k, v in d.items()}
+
+
 def rewrite(folder, n):
     for r in range(n):
         for f in (f"{folder}/consolidated.{r:02d}.pth", f"{folder}/fp8_scales_{r}.pt"):
-            torch.save(torch.load(f, weights_only=True), f)
+            torch.save(upcast(torch.load(f, weights_only=True)), f)
 
 
 def written():
