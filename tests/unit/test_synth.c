@@ -262,9 +262,24 @@ static void refusals(void **state)
     dr_err e = {0};
     assert_int_equal(synth_types_read(&t, "Q9", &e), DR_EINVAL);
     static const char *const out[][3] = {
-        { "x.pth/", "F16", "not written yet" }, { "x.safetensors", "F16", "name a folder" },
+        { "x.pth/", "Q4_0", "write a .gguf" }, { "x.safetensors", "F16", "name a folder" },
+        { "x.pth/", "FP8_DYNAMIC", "is not Meta's" }, { "x.gguf", "FP8", "GGUF holds no FP8" },
         { "folder", "Q8_0", "write a .gguf" }, { "no/such/folder/x.gguf", "F16", "cannot create" },
     };
+    static const struct { const char *shape; int shards; const char *why; } cut[] = {
+        { "tiny,bias=1", 1, "no biases" }, { "tiny,rope_linear=2", 1, "no word for this rope" },
+        { "tiny", 3, "heads=4 cannot be cut into 3 shards" },
+        { "tiny,heads=12,kv_heads=3", 4, "kv_heads=3 cannot be shared by 4 shards" },
+        { "tiny,vocab=511", 2, "vocab=511 cannot be cut" }, { "tiny", 1000, "999 are possible" },
+    };
+    for (size_t i = 0; i < sizeof cut / sizeof *cut; i++) {
+        synth_opt o = opt_of(cut[i].shape, "F16", 1);
+        o.shards = cut[i].shards;
+        e = (dr_err){0};
+        assert_int_not_equal(synth_write(&o, at("x.pth/"), one, &e), DR_OK);
+        if (!strstr(e.msg, cut[i].why)) fail_msg("%s: %s", cut[i].shape, e.msg);
+        rmdir(at("x.pth"));
+    }
     for (size_t i = 0; i < sizeof out / sizeof *out; i++) {
         synth_opt o = opt_of("tiny", out[i][1], 1);
         e = (dr_err){0};
