@@ -708,60 +708,6 @@ static int columns(const draft *d, grammar *c, uint8_t *byte_of)
     return n;
 }
 
-/* From node q on, whether `rest` more bytes of a character (the next from lo to hi) always lead to
- * a plain node. Bytes of one class are looked at once. */
-static bool all_plain(const grammar *c, uint32_t q, int lo, int hi, int rest, int64_t *work)
-{
-    int last = -1;
-    for (int b = lo; b <= hi; b++) {
-        if (c->cls[b] == last) continue;
-        last = c->cls[b];
-        uint32_t to = c->next[(size_t)q * (size_t)c->n_cls + (size_t)last];
-        if (--*work < 0 || to == NODE_DEAD) return false;
-        if (rest == 1 ? !(c->flag[to] & NODE_PLAIN)
-                      : !all_plain(c, to, 0x80, 0xbf, rest - 1, work)) return false;
-    }
-    return true;
-}
-
-/* Nodes in which any plain character may come, and then any other, for ever. */
-static void mark_plain(grammar *c)
-{
-    static const struct { int lo, hi, from, to, rest; } lead[] = {
-        { 0xc2, 0xdf, 0x80, 0xbf, 1 }, { 0xe0, 0xe0, 0xa0, 0xbf, 2 }, { 0xe1, 0xec, 0x80, 0xbf, 2 },
-        { 0xed, 0xed, 0x80, 0x9f, 2 }, { 0xee, 0xef, 0x80, 0xbf, 2 }, { 0xf0, 0xf0, 0x90, 0xbf, 3 },
-        { 0xf1, 0xf3, 0x80, 0xbf, 3 }, { 0xf4, 0xf4, 0x80, 0x8f, 3 },
-    };
-    enum { N_LEAD = sizeof lead / sizeof *lead };
-    int64_t work = 30000000;                     /* beyond it nothing is marked: slower, not wrong */
-    for (uint32_t q = 2; q < c->n_nodes; q++)
-        if (c->flag[q] == NODE_BYTES) c->flag[q] |= NODE_PLAIN;
-    for (bool changed = true; changed;) {
-        changed = false;
-        for (uint32_t q = 2; q < c->n_nodes; q++) {
-            if (!(c->flag[q] & NODE_PLAIN)) continue;
-            bool ok = all_plain(c, q, ' ', '!', 1, &work) && all_plain(c, q, '#', '[', 1, &work) &&
-                      all_plain(c, q, ']', 0x7f, 1, &work);
-            for (int k = 0; k < N_LEAD && ok; k++)
-                for (int b = lead[k].lo, last = -1; b <= lead[k].hi && ok; b++) {
-                    if (c->cls[b] == last) continue;
-                    last = c->cls[b];
-                    uint32_t to = c->next[(size_t)q * (size_t)c->n_cls + (size_t)last];
-                    ok = to != NODE_DEAD && all_plain(c, to, lead[k].from, lead[k].to,
-                                                      lead[k].rest, &work);
-                }
-            if (ok) continue;
-            c->flag[q] &= (uint8_t)~NODE_PLAIN;
-            changed = true;
-        }
-    }
-    for (uint32_t q = 0; q < c->n_nodes; q++) {
-        if (work < 0) c->flag[q] &= (uint8_t)~NODE_PLAIN;
-        else if (c->flag[q] & NODE_PLAIN && c->tokens[q] > c->most_plain)
-            c->most_plain = c->tokens[q];
-    }
-}
-
 static grammar *tables(draft *d, const vtrie *v, dr_err *e)
 {
     gctx *g = d->g;
@@ -784,8 +730,9 @@ static grammar *tables(draft *d, const vtrie *v, dr_err *e)
     c->call = mem_zalloc(calls + 1, sizeof *c->call);
     c->tokens = mem_zalloc((size_t)d->n, sizeof *c->tokens);
     c->height = mem_zalloc((size_t)d->n, sizeof *c->height);
-    c->bytes = cells * 4 + (size_t)d->n * 11 + calls * sizeof *c->call;
-    if (!c->next || !c->flag || !c->call_at || !c->call || !c->tokens || !c->height) {
+    c->plain = mem_zalloc((size_t)d->n, sizeof *c->plain);
+    c->bytes = cells * 4 + (size_t)d->n * 23 + calls * sizeof *c->call;
+    if (!c->next || !c->flag || !c->call_at || !c->call || !c->tokens || !c->height || !c->plain) {
         err_nomem(e, c->bytes, g->what);
         goto fail;
     }
@@ -844,7 +791,7 @@ grammar *grammar_new(grammar_kind k, span s, const vtrie *v, dr_err *e)
             grammar_free(c);
             c = NULL;
         } else {
-            mark_plain(c);
+            gram_plain(c);
         }
     }
     if (!c) err_set(e, own.code ? own.code : DR_EINVAL, "%s", own.msg);
@@ -861,6 +808,7 @@ void grammar_free(grammar *c)
     mem_free(c->call);
     mem_free(c->tokens);
     mem_free(c->height);
+    mem_free(c->plain);
     mem_free(c);
 }
 

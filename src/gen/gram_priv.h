@@ -11,7 +11,7 @@ enum {
     NODE_FINAL = 1,         /* the rule may end here */
     NODE_CALLS = 2,
     NODE_BYTES = 4,
-    NODE_PLAIN = 8,         /* inside a JSON string that takes every plain character */
+    NODE_SHY = 8,           /* takes no plain character */
     NODE_DEAD = 0, NODE_END = 1,
     GRAM_MAX_NODES = 60000, GRAM_MAX_CELLS = 8 << 20, GRAM_MAX_DEPTH = 400
 };
@@ -21,6 +21,11 @@ enum { CALL_COUNTED = 1,    /* the rule min to max times */
        CALL_CHARS = 2,      /* and the rule is one character of a JSON string */
        CALL_TAIL = 4 };     /* nothing can follow in this rule: no need to come back */
 typedef struct { uint32_t start, target, min, max; uint8_t flags; } gcall;
+
+/* What plain characters (vtrie.h) do at a node: `depth` of them may come, whichever they are (PLAIN_EVER: any
+ * number); the tokens that finish the rule from wherever they lead are least to most. */
+enum { PLAIN_EVER = 255 };
+typedef struct { uint32_t least, most; uint8_t depth; } gplain;
 
 struct grammar {
     const vtrie *v;
@@ -34,7 +39,7 @@ struct grammar {
     gcall *call;
     uint32_t *tokens;       /* (n_nodes,) that finish the rule, at most GRAM_FAR */
     uint16_t *height;       /* (n_nodes,) stack that this takes */
-    uint32_t most_plain;    /* the largest `tokens` of NODE_PLAIN nodes */
+    gplain *plain;          /* (n_nodes,) */
     size_t bytes;
 };
 
@@ -64,6 +69,8 @@ typedef struct {
 int gram_costs(draft *d, uint32_t root);
 /* tokens and height of every node. c is filled but for these. */
 int gram_tokens(draft *d, grammar *c);
+/* NODE_SHY and `plain` of every node. */
+void gram_plain(grammar *c);
 /* For a counted call with `done` repetitions finished (one more going on): tokens that the rest
  * takes. */
 static inline uint32_t call_rest(const grammar *c, const gcall *k, uint32_t done)

@@ -14,7 +14,8 @@
 enum {
     FRAMES = 1 << 17, FRAME_SLOTS = 1 << 18, CONFIGS = 1 << 18, SETS = 1 << 14,
     SET_SLOTS = 1 << 15, MEMO = 1 << 16, MAX_CONFIGS = 256, MAX_WORK = 1024,
-    ROW_BYTES = 16 << 20
+    ROW_BYTES = 16 << 20,
+    MASKS = 32, KEEP_FROM = 4000        /* nodes of the vocabulary that a walk visits */
 };
 typedef uint64_t state;             /* a configuration: frame << 32 | node; a set: IS_SET | number */
 #define IS_SET ((uint64_t)1 << 31)
@@ -31,6 +32,8 @@ typedef struct {
 } frame;
 typedef struct { uint32_t at, n, need; bool done, live; } cset;
 
+typedef struct { state of; uint32_t most; int n_text; int32_t only; } kept_mask;
+
 struct matcher {
     const grammar *c;
     frame *frame;
@@ -46,6 +49,8 @@ struct matcher {
     bool used[MATCHER_POSITIONS];
     state work[MAX_WORK];
     uint32_t *moved;                /* (FRAMES,) while compacting */
+    kept_mask kept[MASKS];          /* of: 0 is none; valid while more than `most` tokens are left */
+    uint64_t *masks;                /* (MASKS, words) */
     size_t row_bytes;
 };
 
@@ -275,6 +280,7 @@ static inline state step(matcher *m, state s, uint8_t byte)
 
 static void forget(matcher *m)
 {
+    memset(m->kept, 0, sizeof m->kept);
     memset(m->memo, 0, MEMO * sizeof *m->memo);
     memset(m->set_slot, 0, SET_SLOTS * sizeof *m->set_slot);
     memset(m->frame_slot, 0, FRAME_SLOTS * sizeof *m->frame_slot);
@@ -352,36 +358,58 @@ static int crowded(matcher *m, dr_err *e)
 
 /* ---- tokens */
 
-/* How long plain tokens may be from s without a look at each: an index into vtrie.plain; -1: not
- * at all. */
-static int plain_steps(const matcher *m, state s, uint32_t left)
+/* What is known of plain tokens at a configuration without a look at each: those of up to *room
+ * characters are allowed, or (`none`) none of any length is. */
+static uint64_t plain_room(const matcher *m, state s, uint32_t left, bool *none)
 {
     const grammar *c = m->c;
+    uint32_t q = node_of(s);
+    const frame *f = &m->frame[frame_of(s)];
+    const gplain *p = &c->plain[q];
+    *none = c->flag[q] & NODE_SHY || q == NODE_END;
+    if (*none) return 0;
+    const gcall *k = f->call == PLAIN_CALL ? NULL : &c->call[f->call];
+    if (k && k->flags & CALL_CHARS && k->start == q) {
+        /* with the least of characters done, the tokens needed stay what they are */
+        uint32_t after = sum(c->tokens[f->target], m->frame[f->parent].rest);
+        *none = f->count >= k->min && after >= left;
+        uint32_t need = config_need(m, s);
+        if (f->count < k->min) need = sum(need, c->v->fill_rise);
+        if (need >= left) return 0;
+        return k->max == GRAM_INF ? UINT64_MAX : k->max - f->count;
+    }
+    if (!p->depth) return 0;
+    *none = p->depth == PLAIN_EVER && sum(p->least, f->rest) >= left;
+    if (sum(p->most, f->rest) >= left) return 0;
+    return p->depth == PLAIN_EVER ? UINT64_MAX : p->depth;
+}
+
+/* An index into vtrie.plain: of tokens that are allowed, all; -1: they must be looked at; and *none. */
+static int plain_steps(const matcher *m, state s, uint32_t left, bool *none)
+{
     int best = -1;
     const state *v = is_set(s) ? m->cfg + set_of(m, s)->at : &s;
     uint32_t n = is_set(s) ? set_of(m, s)->n : 1;
+    *none = true;
     for (uint32_t i = 0; i < n; i++) {
-        const frame *f = &m->frame[frame_of(v[i])];
-        uint64_t room = 0;
-        if (c->flag[node_of(v[i])] & NODE_PLAIN) {
-            if (sum(c->most_plain, f->rest) < left) room = UINT64_MAX;
-        } else if (f->call != PLAIN_CALL && frame_of(v[i])) {
-            const gcall *k = &c->call[f->call];
-            if (k->flags & CALL_CHARS && k->start == node_of(v[i]) &&
-                sum(config_need(m, v[i]), c->v->fill_rise) < left)
-                room = k->max == GRAM_INF ? UINT64_MAX : k->max - f->count;
-        }
+        bool here;
+        uint64_t room = plain_room(m, v[i], left, &here);
+        *none &= here;
         while (best + 1 < VTRIE_STEPS && vtrie_step[best + 1] <= room) best++;
     }
     return best;
 }
 
-static void walk(matcher *m, state from, uint32_t left, uint64_t *mask)
+/* Returns the most tokens that any allowed token leaves to be made; GRAM_FAR when some was not
+ * allowed for want of room, or that is not known. */
+static uint32_t walk(matcher *m, state from, uint32_t left, uint64_t *mask, uint32_t *visited)
 {
     const vtrie *v = m->c->v;
     state at[VTRIE_DEPTH + 1];
-    int k = plain_steps(m, from, left);
-    int skip = k < 0 ? -1 : vtrie_step[k];
+    bool none;
+    int k = plain_steps(m, from, left, &none);
+    int skip = k >= 0 ? vtrie_step[k] : none ? VTRIE_DIRTY - 1 : -1;
+    uint32_t most = k >= 0 || none ? GRAM_FAR : 0, n = 0;
     if (k < 0) memset(mask, 0, (size_t)v->words * sizeof *mask);
     else memcpy(mask, v->plain[k], (size_t)v->words * sizeof *mask);
     at[0] = from;
@@ -391,38 +419,67 @@ static void walk(matcher *m, state from, uint32_t left, uint64_t *mask)
             i = x->next;
             continue;
         }
+        n++;
         state s = step(m, at[x->depth - 1], x->byte);
         if (s == DEAD) {
-            if (m->full || m->ambiguous) return;
+            if (m->full || m->ambiguous) return GRAM_FAR;
             i = x->next;
             continue;
         }
         at[x->depth] = s;
         i++;
-        if (x->n_tok && need_of(m, s) < left)
-            for (uint32_t j = x->tok; j < x->tok + x->n_tok; j++)
-                mask[v->ids[j] >> 6] |= (uint64_t)1 << (v->ids[j] & 63);
+        if (!x->n_tok) continue;
+        uint32_t need = need_of(m, s);
+        if (need > most) most = need;
+        if (need >= left) {
+            most = GRAM_FAR;
+            continue;
+        }
+        for (uint32_t j = x->tok; j < x->tok + x->n_tok; j++)
+            mask[v->ids[j] >> 6] |= (uint64_t)1 << (v->ids[j] & 63);
     }
+    *visited = n;
+    return most;
 }
 
-int matcher_mask(matcher *m, int p, uint32_t left, uint64_t *mask, matcher_next *next, dr_err *e)
+/* Masks that took a long walk are kept, a few of them. */
+static int masked(matcher *m, state s, uint32_t left, uint64_t *mask, matcher_next *next)
 {
     const vtrie *v = m->c->v;
-    *next = (matcher_next){ .only = -1 };
-    make_room(m);
-    walk(m, m->pos[p], left, mask);
-    if (m->full) {
-        compact(m);
-        walk(m, m->pos[p], left, mask);
+    uint32_t visited = 0;
+    kept_mask *k = &m->kept[mix(s) & (MASKS - 1)];
+    uint64_t *store = m->masks + (size_t)(k - m->kept) * (size_t)v->words;
+    if (k->of == s && left > k->most) {
+        memcpy(mask, store, (size_t)v->words * sizeof *mask);
+        next->n_text = k->n_text, next->only = k->only;
+        return DR_OK;
     }
-    if (m->full || m->ambiguous) return crowded(m, e);
-    next->done = done_of(m, m->pos[p]);
+    uint32_t most = walk(m, s, left, mask, &visited);
+    if (m->full || m->ambiguous) return DR_EUNSUPPORTED;
     for (int i = 0; i < v->words; i++) {
         if (!mask[i]) continue;
         next->n_text += __builtin_popcountll(mask[i]);
         next->only = i * 64 + __builtin_ctzll(mask[i]);
     }
     if (next->n_text != 1) next->only = -1;
+    if (visited > KEEP_FROM && most < GRAM_FAR) {
+        *k = (kept_mask){ s, most, next->n_text, next->only };
+        memcpy(store, mask, (size_t)v->words * sizeof *mask);
+    }
+    return DR_OK;
+}
+
+int matcher_mask(matcher *m, int p, uint32_t left, uint64_t *mask, matcher_next *next, dr_err *e)
+{
+    *next = (matcher_next){ .only = -1 };
+    make_room(m);
+    int rc = masked(m, m->pos[p], left, mask, next);
+    if (m->full) {
+        compact(m);
+        rc = masked(m, m->pos[p], left, mask, next);
+    }
+    if (rc) return crowded(m, e);
+    next->done = done_of(m, m->pos[p]);
     if (!next->n_text && !next->done)
         return err_set(e, DR_EINVAL, "the text cannot be finished: %u tokens are left, %u are needed",
                        left, need_of(m, m->pos[p]));
@@ -526,9 +583,10 @@ matcher *matcher_new(const grammar *c, dr_err *e)
     m->set_slot = mem_pages(SET_SLOTS * sizeof *m->set_slot);
     m->row = mem_pages(m->row_bytes);
     m->memo = mem_pages(MEMO * sizeof *m->memo);
+    m->masks = mem_pages((size_t)MASKS * (size_t)c->v->words * sizeof *m->masks);
     m->n_frame = 1;                              /* frame 0: the bottom */
     if (m->frame && m->moved && m->frame_slot && m->cfg && m->set && m->set_slot && m->row &&
-        m->memo) {
+        m->memo && m->masks) {
         m->frame[0].call = PLAIN_CALL, m->frame[0].fresh = GRAM_FAR;
         return m;
     }
@@ -548,5 +606,7 @@ void matcher_free(matcher *m)
     if (m->set_slot) mem_pages_free(m->set_slot, SET_SLOTS * sizeof *m->set_slot);
     if (m->row) mem_pages_free(m->row, m->row_bytes);
     if (m->memo) mem_pages_free(m->memo, MEMO * sizeof *m->memo);
+    if (m->masks)
+        mem_pages_free(m->masks, (size_t)MASKS * (size_t)m->c->v->words * sizeof *m->masks);
     mem_free(m);
 }

@@ -26,7 +26,7 @@ static uint8_t plain_chars(const uint8_t *p, uint32_t n)
     int chars = 0, k;
     for (; p < end; p += k, chars++) {
         uint32_t c = utf8_get(p, end, &k);
-        if (c == UTF8_BAD || c < 0x20 || c == '"' || c == '\\') return VTRIE_DIRTY;
+        if (c == UTF8_BAD || c < 0x20 || c == 0x7f || c == '"' || c == '\\') return VTRIE_DIRTY;
     }
     return chars < VTRIE_DIRTY ? (uint8_t)chars : VTRIE_DIRTY;
 }

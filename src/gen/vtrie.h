@@ -19,7 +19,7 @@ typedef struct {
 } vnode;
 
 /* A token is plain when a JSON string takes it in any place: whole characters, none of them
- * a quote, a backslash or a control character. */
+ * a quote, a backslash or a control character (delete included). */
 typedef struct {
     const tokenizer *t;             /* borrowed */
     int32_t n_vocab;                /* ids below this; the model may have more logits */
