@@ -63,13 +63,14 @@ else ifeq ($(ARCH),aarch64)
 # gcc's first scheduler moves loads ahead until the tiles' registers run out
 ISA_neon   := -O3 -march=armv8.2-a+dotprod+fp16 \
               $(if $(findstring clang,$(CCNAME)),,-fno-schedule-insns)
+ISA_i8mm   := $(ISA_neon) -march=armv8.2-a+dotprod+fp16+i8mm
 endif
 ISA_ref    := -O2 -fno-tree-vectorize
 isa = $(if $(filter src/kern/%,$1),$(ISA_$(word 2,$(subst _, ,$(basename $(notdir $1))))))
 # Under the sanitizers these files cost minutes at -O3, and more with every check of "undefined";
 # the textbook kernels keep both.
 ifneq ($(filter asan ubsan tsan,$(BUILD)),)
-$(foreach l,avx2 avx512 amx neon,$(eval ISA_$l := $(filter-out -O3,$(ISA_$l)) -O1 -fno-sanitize=undefined))
+$(foreach l,avx2 avx512 amx neon i8mm,$(eval ISA_$l := $(filter-out -O3,$(ISA_$l)) -O1 -fno-sanitize=undefined))
 endif
 # What src/api/ defines is the library's face; everything else stays inside.
 vis = $(if $(filter src/api/%,$1),-fvisibility=default)
@@ -160,7 +161,7 @@ lint:
 # this machine's, under an emulator.   make check-kern CC=aarch64-linux-gnu-gcc RUN=qemu-aarch64
 KERN_ONLY := $(KERN:%=%-alone)
 KERN_LIBO := $(filter-out %/dl.o %/hash.o,$(filter $(O)/src/base/% $(O)/src/kern/% $(O)/src/dev/% \
-             $(O)/src/format/quant% $(O)/src/format/dequant%,$(OBJ)))
+             $(O)/src/format/quant.o $(O)/src/format/dequant.o,$(OBJ)))
 $(KERN_ONLY): $(O)/tests/%-alone: $(O)/tests/%.o $(O)/tests/lib/t.o $(KERN_LIBO)
 	$(call say,LD  $@)
 	$(Q)$(CC) $(OPT) $(LDFLAGS) -o $@ $^ -lm -lpthread

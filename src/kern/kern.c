@@ -7,6 +7,7 @@ void kern_init_avx2(kern *k);
 void kern_init_avx512(kern *k);
 void kern_init_amx(kern *k);
 void kern_init_neon(kern *k);
+void kern_init_i8mm_q(kern *k);
 
 const kern_level kern_levels[] = {
     { "ref",    0,                              kern_init_ref },
@@ -16,6 +17,7 @@ const kern_level kern_levels[] = {
     { "amx",    CPU_AVX2 | CPU_AVX512 | CPU_AMX, kern_init_amx },
 #elif defined(__aarch64__)
     { "neon",   CPU_NEON,                       kern_init_neon },
+    { "i8mm",   CPU_NEON | CPU_I8MM,            kern_init_i8mm_q },
 #endif
 };
 const int n_kern_levels = sizeof kern_levels / sizeof *kern_levels;

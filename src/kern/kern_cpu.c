@@ -43,6 +43,7 @@ unsigned cpu_detect(void)
 #elif defined(__aarch64__)
     const unsigned long want = HWCAP_ASIMD | HWCAP_ASIMDHP | HWCAP_ASIMDDP;
     if ((getauxval(AT_HWCAP) & want) == want) f |= CPU_NEON;
+    if ((f & CPU_NEON) && (getauxval(AT_HWCAP2) & HWCAP2_I8MM)) f |= CPU_I8MM;
 #endif
     return f;
 }

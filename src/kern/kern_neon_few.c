@@ -3,10 +3,11 @@
  * three additions of pairs turn those of four rows into one sum a lane, which costs less than a
  * transposition until there are five columns. Integer sums are exact, so their order is free; a
  * lane's float chain is the one of docs/numerics.md.
- * Compiled with this level's flags; only kern_neon_few comes out. */
+ * Compiled with this level's flags; only kern_neon_few and its scratch come out. */
 #if defined(__aarch64__)
 #define ROWS_APART
 #include <stdbool.h>
+#include <string.h>
 #include "kern/mulq_neon.h"
 #include "kern/unpack_body.h"
 
@@ -78,12 +79,48 @@ static void few_##T(float *y, size_t ldy, const uint8_t *p, size_t s, int K, \
 }
 NEON_QTYPES(FEW)
 
-few_fn *kern_neon_few(int type)
+typedef void few_fn(float *y, size_t ldy, const uint8_t *p, size_t s, int K,
+                    const uint8_t *ahead, const uint8_t *end, const column *x, int nc);
+static few_fn *few_of(int type)
 {
     switch (type) {
 #define ROW(T, TYPE, E, G, M) case DT_##TYPE: return few_##T;
     NEON_QTYPES(ROW)
     default: return NULL;
+    }
+}
+
+size_t kern_neon_few_scratch(int type, int K) { return QUAD * type_row_bytes(type, K); }
+
+/* Fewer than four rows are copied to scratch, zero-filled. */
+void kern_neon_few(int type, float *y, size_t ldy, const uint8_t *w, size_t s, int R,
+                   const act *a, void *scratch)
+{
+    few_fn *fn = few_of(type);
+    float narrow[FEW_COLS * QUAD];
+    bool copy = R < QUAD;
+    if (copy) {
+        memcpy(scratch, w, (size_t)R * s);
+        memset((uint8_t *)scratch + (size_t)R * s, 0, (size_t)(QUAD - R) * s);
+        w = scratch;
+    }
+    int rows = copy ? QUAD : R;
+    const uint8_t *end = w + (size_t)rows * s;
+    for (int n = 0; n < a->N; n += FEW_COLS) {
+        int nc = least(a->N - n, FEW_COLS);
+        column x[FEW_COLS];
+        for (int c = 0; c < nc; c++) x[c] = column_at(a, n + c, 0);
+        for (int r = 0; r < rows; r += QUAD) {
+            int at = least(r, rows - QUAD);          /* the last four may overlap: same bits */
+            const uint8_t *p = w + (size_t)at * s;
+            if (!copy) {
+                fn(y + (size_t)n * ldy + at, ldy, p, s, a->K, p + QUAD * s, end, x, nc);
+                continue;
+            }
+            fn(narrow, QUAD, p, s, a->K, end, end, x, nc);
+            for (int c = 0; c < nc; c++)
+                memcpy(y + (size_t)(n + c) * ldy, narrow + c * QUAD, 4 * (size_t)R);
+        }
     }
 }
 #else

@@ -171,43 +171,9 @@ static tile_fn *const tiles[2][2][TILE_N] = {       /* [group 16][mins][nc - 1] 
 #undef ROW
 
 typedef struct {
-    int type, elems, bytes, group, mins;
+    int elems, bytes, group, mins;
     void (*pack)(char *to, const uint8_t *p, size_t s, int n);
 } qtype;
-
-static inline int least(int a, int b) { return a < b ? a : b; }
-
-/* All columns, FEW_COLS a pass. Fewer than four rows are copied to scratch, zero-filled. */
-static void mul_few(float *y, size_t ldy, const uint8_t *w, size_t s, int R, const act *a,
-                    uint8_t *scratch, const qtype *t)
-{
-    few_fn *few = kern_neon_few(t->type);
-    float narrow[FEW_COLS * QUAD];
-    bool copy = R < QUAD;
-    if (copy) {
-        memcpy(scratch, w, (size_t)R * s);
-        memset(scratch + (size_t)R * s, 0, (size_t)(QUAD - R) * s);
-        w = scratch;
-    }
-    int rows = copy ? QUAD : R;
-    const uint8_t *end = w + (size_t)rows * s;
-    for (int n = 0; n < a->N; n += FEW_COLS) {
-        int nc = least(a->N - n, FEW_COLS);
-        column x[FEW_COLS];
-        for (int c = 0; c < nc; c++) x[c] = column_at(a, n + c, 0);
-        for (int r = 0; r < rows; r += QUAD) {
-            int at = least(r, rows - QUAD);          /* the last four may overlap: same bits */
-            const uint8_t *p = w + (size_t)at * s;
-            if (!copy) {
-                few(y + (size_t)n * ldy + at, ldy, p, s, a->K, p + QUAD * s, end, x, nc);
-                continue;
-            }
-            few(narrow, QUAD, p, s, a->K, end, end, x, nc);
-            for (int c = 0; c < nc; c++)
-                memcpy(y + (size_t)(n + c) * ldy, narrow + c * QUAD, 4 * (size_t)R);
-        }
-    }
-}
 
 /* Where a panel's parts lie in scratch. */
 static size_t panel_bytes(int group, int mins) { return PANEL_K / 32 * cell_bytes(group, mins); }
@@ -254,11 +220,12 @@ static void pack_##T(char *to, const uint8_t *p, size_t s, int n) \
 { \
     pack_quad(to, p, s, n, take_##T, E, sizeof(block_##T), G, M, OFF_##T); \
 } \
-static const qtype type_##T = { DT_##DT, E, sizeof(block_##T), G, M, pack_##T }; \
+static const qtype type_##T = { E, sizeof(block_##T), G, M, pack_##T }; \
 static void mul_##T(float *y, size_t ldy, const void *w, size_t row_bytes, int R, const act *a, \
                     void *scratch) \
 { \
-    if (R < OCT || a->N <= FEW_COLS) mul_few(y, ldy, w, row_bytes, R, a, scratch, &type_##T); \
+    if (R < OCT || a->N <= FEW_COLS) \
+        kern_neon_few(DT_##DT, y, ldy, w, row_bytes, R, a, scratch); \
     else mul_many(y, ldy, w, row_bytes, R, a, scratch, &type_##T); \
 }
 NEON_QTYPES(TYPE)
@@ -266,7 +233,7 @@ NEON_QTYPES(TYPE)
 static size_t mul_scratch(int type, int K)
 {
     if (act_kind(type) != ACT_Q8) return 0;
-    size_t few = QUAD * type_row_bytes(type, K);
+    size_t few = kern_neon_few_scratch(type, K);
     size_t many = PANEL_ROWS / OCT * panel_bytes(16, 1) +
                   BLOCK_N / TILE_N * scales_floats(16, 1) * sizeof(float);
     return few > many ? few : many;

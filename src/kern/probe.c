@@ -56,7 +56,8 @@ void probe_select(probe *p, const char *level)
     if (!strcmp(level, "avx512") || !strcmp(level, "amx")) probe_init_avx512(p);
     if (!strcmp(level, "amx")) probe_init_amx(p);
 #elif defined(__aarch64__)
-    if (!strcmp(level, "neon")) probe_init_neon(p);
+    if (!strcmp(level, "neon") || !strcmp(level, "i8mm")) probe_init_neon(p);
+    if (!strcmp(level, "i8mm")) probe_init_i8mm(p);
 #else
     (void)level;
 #endif

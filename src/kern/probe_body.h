@@ -7,4 +7,5 @@ void probe_init_avx2(probe *p);
 void probe_init_avx512(probe *p);
 void probe_init_amx(probe *p);
 void probe_init_neon(probe *p);
+void probe_init_i8mm(probe *p);
 #endif

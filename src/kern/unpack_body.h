@@ -159,6 +159,16 @@ TAKE_INLINE vf v_float(vi x) { return _mm256_castsi256_ps(x); }
 
 /* ---- the types ----------------------------------------------------------------------------- */
 
+#ifdef __ARM_NEON
+TAKE_INLINE void turn4(vi t[4])                     /* 4x4 dwords */
+{
+    vi b0 = vzip1q_u32(t[0], t[1]), b1 = vzip1q_u32(t[2], t[3]);
+    vi b2 = vzip2q_u32(t[0], t[1]), b3 = vzip2q_u32(t[2], t[3]);
+    t[0] = neon_unpacklo_epi64(b0, b1), t[1] = neon_unpackhi_epi64(b0, b1);
+    t[2] = neon_unpacklo_epi64(b2, b3), t[3] = neon_unpackhi_epi64(b2, b3);
+}
+#endif
+
 /* Sixteen bytes of every row: lane r of t[i] is bytes 4i .. 4i+3 of row r. */
 TAKE_INLINE void transpose16(const uint8_t *p, size_t s, vi t[4])
 {

@@ -4,16 +4,23 @@
  * avx512: a point's code (iq_grid.h: two or three bits a value) is looked up byte by byte with
  * VPERMI2B, 64 points an instruction; VPMULTISHIFTQB spreads the bits of a code, and those of the
  * signs, over the bytes of a dword, and one VPERMB turns (sign, code) into q + OFF. A gather costs
- * ten times as much on Zen 4. At 256 bits points come by scalar loads from the spelt-out grids. */
+ * ten times as much on Zen 4. At 256 bits points come by scalar loads from the spelt-out grids, and
+ * at 128 bits too (unpack_neon_body.h), where bytes are signed, so that there is no OFF. */
 #include "base/iq_grid.h"
 
+#ifdef __ARM_NEON
+enum { OFF_iq4_nl = 0, OFF_iq4_xs = 0, OFF_mxfp4 = 0, OFF_iq2_xxs = 0, OFF_iq2_xs = 0,
+       OFF_iq2_s = 0, OFF_iq3_xxs = 0, OFF_iq3_s = 0 };
+#else
 enum { OFF_iq4_nl = 128, OFF_iq4_xs = 128, OFF_mxfp4 = 12, OFF_iq2_xxs = 43, OFF_iq2_xs = 43,
        OFF_iq2_s = 43, OFF_iq3_xxs = 62, OFF_iq3_s = 15 };
+#endif
 
 /* ---- four bits ---- */
 
 #if defined(__ARM_NEON)
 TAKE_INLINE vi neon_sub_epi32(vi a, vi b) { return a - b; }
+TAKE_INLINE vf neon_fmadd_ps(vf a, vf b, vf c) { return vfmaq_f32(c, a, b); }
 TAKE_INLINE vi neon_sllv_epi32(vi a, vi b) { return vshlq_u32(a, vreinterpretq_s32_u32(b)); }
 TAKE_INLINE vi v_of16(const int8_t tab[16], int off, vi x)
 {
@@ -94,8 +101,6 @@ TAKE_INLINE void take_mxfp4(const uint8_t *p, size_t s, int j, vi *t, vi *v, vf 
 
 /* ---- points of lattices ---- */
 
-#ifndef __ARM_NEON
-
 /* d * unit * (2 * nibble + 1), exact, nibble n of each lane's word */
 TAKE_INLINE vf odd_scale(vf d, float unit, vi word, int n)
 {
@@ -110,7 +115,35 @@ TAKE_INLINE void scales_iq2(vf d, const vi sc[2], vf *w)
     for (int g = 0; g < 16; g++) w[g] = odd_scale(d, 0.125f, sc[g / 8], g % 8);
 }
 
-#ifdef __AVX512F__
+#ifndef __AVX512F__
+/* Four bytes of signs out of four times seven bits: the eighth makes the minuses even. */
+TAKE_INLINE vi signs_of_7(vi word)
+{
+    vi x = V_AND(word, VI(set1_epi32)(0x7f));
+    x = V_OR(x, V_AND(VI(slli_epi32)(word, 1), VI(set1_epi32)(0x7f00)));
+    x = V_OR(x, V_AND(VI(slli_epi32)(word, 2), VI(set1_epi32)(0x7f0000)));
+    x = V_OR(x, V_AND(VI(slli_epi32)(word, 3), VI(set1_epi32)(0x7f000000)));
+    static const int8_t odd[16] = { 0, -128, -128, 0, -128, 0, 0, -128,
+                                    -128, 0, 0, -128, 0, -128, -128, 0 };
+    return V_OR(x, v_of16(odd, 0, V_XOR(x, VI(srli_epi16)(x, 4))));
+}
+
+/* The top seven bits of points 0, 1 in a and 2, 3 in b as signs_of_7 wants them. */
+TAKE_INLINE vi sevens(vi a, vi b)
+{
+    const vi seven = VI(set1_epi32)(0x7f), up = VI(set1_epi32)(0x7f << 16);
+    a = VI(srli_epi32)(a, 9), b = VI(srli_epi32)(b, 9);
+    vi word = V_OR(V_AND(a, seven), VI(srli_epi32)(V_AND(a, up), 9));
+    return V_OR(word, V_OR(VI(slli_epi32)(V_AND(b, seven), 14),
+                           VI(slli_epi32)(V_AND(b, up), 5)));
+}
+
+TAKE_INLINE unsigned u16_at(const uint8_t *p) { return (unsigned)p[0] | (unsigned)p[1] << 8; }
+#endif
+
+#if defined(__ARM_NEON)
+#include "kern/unpack_neon_body.h"
+#elif defined(__AVX512F__)
 #define TIMES2(...) __VA_ARGS__, __VA_ARGS__
 #define TIMES4(...) TIMES2(__VA_ARGS__), TIMES2(__VA_ARGS__)
 #define TIMES8(...) TIMES4(__VA_ARGS__), TIMES4(__VA_ARGS__)
@@ -341,20 +374,6 @@ TAKE_INLINE vi point_iq3(int i, const uint32_t *const g[8], vi signs, int off)
     return v_signed(v, v_where(signs, i / 2, i % 2 ? odd : even), off);
 }
 
-/* Four bytes of signs out of four times seven bits: the eighth makes the minuses even. */
-TAKE_INLINE vi signs_of_7(vi word)
-{
-    vi x = V_AND(word, VI(set1_epi32)(0x7f));
-    x = V_OR(x, V_AND(VI(slli_epi32)(word, 1), VI(set1_epi32)(0x7f00)));
-    x = V_OR(x, V_AND(VI(slli_epi32)(word, 2), VI(set1_epi32)(0x7f0000)));
-    x = V_OR(x, V_AND(VI(slli_epi32)(word, 3), VI(set1_epi32)(0x7f000000)));
-    static const int8_t odd[16] = { 0, -128, -128, 0, -128, 0, 0, -128,
-                                    -128, 0, 0, -128, 0, -128, -128, 0 };
-    return V_OR(x, v_of16(odd, 0, V_XOR(x, VI(srli_epi16)(x, 4))));
-}
-
-TAKE_INLINE unsigned u16_at(const uint8_t *p) { return (unsigned)p[0] | (unsigned)p[1] << 8; }
-
 TAKE_INLINE void take_iq2_xxs(const uint8_t *p, size_t s, int j, vi *t, vi *v, vf *w, vf *m)
 {
     (void)m;
@@ -383,13 +402,7 @@ TAKE_INLINE void take_iq2_xs(const uint8_t *p, size_t s, int j, vi *t, vi *v, vf
         scales_iq2(half_lo(t[0]), h + 2, w);
     }
     if (j % 2 == 0) transpose16(p + 2 + 8*j, s, t);
-    /* the top seven bits of points 0, 1 and 2, 3 as signs_of_7 wants them */
-    vi a = VI(srli_epi32)(t[j % 2 * 2], 9), b = VI(srli_epi32)(t[j % 2 * 2 + 1], 9);
-    const vi seven = VI(set1_epi32)(0x7f), up = VI(set1_epi32)(0x7f << 16);
-    vi word = V_OR(V_AND(a, seven), VI(srli_epi32)(V_AND(a, up), 9));
-    word = V_OR(word, V_OR(VI(slli_epi32)(V_AND(b, seven), 14),
-                           VI(slli_epi32)(V_AND(b, up), 5)));
-    vi signs = signs_of_7(word);
+    vi signs = signs_of_7(sevens(t[j % 2 * 2], t[j % 2 * 2 + 1]));
     for (int i = 0; i < 4; i++) {
         for (size_t r = 0; r < 8; r++)
             g[r] = &iq2_xs_grid[u16_at(p + r * s + 2 + 8 * (size_t)j + 2 * (size_t)i) & 511];
@@ -455,5 +468,4 @@ TAKE_INLINE void take_iq3_s(const uint8_t *p, size_t s, int j, vi *t, vi *v, vf 
         v[i] = point_iq3(i, g, t[j], OFF_iq3_s);
     }
 }
-#endif
 #endif

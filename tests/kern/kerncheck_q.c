@@ -22,6 +22,7 @@ void kern_init_avx2_q(kern *k);
 void kern_init_avx512_q(kern *k);
 void kern_init_amx_q(kern *k);
 void kern_init_neon_q(kern *k);
+void kern_init_i8mm_q(kern *k);
 
 static const kern_level q_levels[] = {
     { "ref", 0, kern_init_ref_q },
@@ -31,6 +32,7 @@ static const kern_level q_levels[] = {
     { "amx", CPU_AVX2 | CPU_AVX512 | CPU_AMX, kern_init_amx_q },
 #elif defined(__aarch64__)
     { "neon", CPU_NEON, kern_init_neon_q },
+    { "i8mm", CPU_NEON | CPU_I8MM, kern_init_i8mm_q },
 #endif
 };
 static const int n_q_levels = sizeof q_levels / sizeof *q_levels;
