@@ -1,15 +1,17 @@
 /* cmd_chat_render.c - drover chat-render: what a chat template makes of a conversation. */
 #include <stdio.h>
+#include <string.h>
 #include "base/os.h"
 #include "cli/cache.h"
 #include "cli/cmd.h"
+#include "text/chat.h"
 #include "text/jinja.h"
 #include "text/jwalk.h"
 #include "text/tokenizer.h"
 
 enum { INPUT_MAX = 256 << 20, VARS = 64, NAME_LEN = 64 };
 
-typedef struct { const char *file, *input; int64_t now; bool json, openai; } args;
+typedef struct { const char *file, *input; int64_t now; bool json, openai, ids; } args;
 
 static const opt opts[] = {
     { 'f', "template-file", OPT_STR, offsetof(args, file), "F", "the template is in F" },
@@ -20,6 +22,8 @@ static const opt opts[] = {
       "arguments of tool calls that are JSON text become objects, as in a chat" },
     { 0, "now", OPT_INT64, offsetof(args, now), "N", "the time for strftime_now, seconds since 1970",
       0, 253402300799.0 },
+    { 0, "ids", OPT_FLAG, offsetof(args, ids), NULL,
+      "the token ids that a chat would have, with MODEL; with --json, beside the text" },
     { 0, "json", OPT_FLAG, offsetof(args, json), NULL,
       "text, and the byte ranges of it that came in with variables; of a list, a list" },
     OPT_END
@@ -44,13 +48,27 @@ static json_t *ranges(const buf *mark)
     return list;
 }
 
+/* bos_token and eos_token are the program's words, also when they come in as JSON. */
+static int own_token(jinja_var *v, buf *text, dr_err *e)
+{
+    jw at;
+    if (strcmp(v->name, "bos_token") && strcmp(v->name, "eos_token")) return DR_OK;
+    if (!v->text.n || *v->text.p != '"') return DR_OK;
+    if (text->p) return err_set(e, DR_EINVAL, "%s is given twice", v->name);
+    jw_init(&at, v->text, e);
+    text->cap_max = v->text.n + 1;
+    int rc = jw_string(&at, text);
+    v->kind = JINJA_OWN, v->text = text->n ? buf_span(text) : span_of("");
+    return rc;
+}
+
 /* One conversation: the members of the object are the variables. */
 static int render(work *w, span object, jinja_out *out, dr_err *e)
 {
     jinja_var v[VARS];
     char names[VARS][NAME_LEN];
     int n = 0, rc, more;
-    buf key = { .cap_max = object.n + 1 };
+    buf key = { .cap_max = object.n + 1 }, token[2] = { 0 };
     size_t count = 0;
     jw at;
     for (int i = 0; w->tok && i < 2; i++) {
@@ -72,20 +90,45 @@ static int render(work *w, span object, jinja_out *out, dr_err *e)
             snprintf(names[n], sizeof names[n], "%s", buf_str(&key));
             v[n] = (jinja_var){ names[n], JINJA_JSON, NULL, raw, messages,
                                 messages && w->a->openai };
+            rc = own_token(&v[n], &token[!strcmp(names[n], "eos_token")], e);
             n++;
         }
     }
     jinja_opt o = { .now = w->a->now };
     if (!rc) rc = jinja_render(w->t, v, n, &o, out, e);
     buf_free(&key);
+    buf_free(&token[0]);
+    buf_free(&token[1]);
     return rc;
 }
 
-static json_t *answer(int rc, const jinja_out *out, const dr_err *e)
+static int encode(const work *w, const jinja_out *out, ids *v, dr_err *e)
 {
+    return chat_encode_marked(w->tok, buf_span(&out->text), (const uint8_t *)out->mark.p, v, e);
+}
+
+static json_t *answer(const work *w, int rc, const jinja_out *out, dr_err *e)
+{
+    ids v = { 0 };
+    if (!rc && w->a->ids) rc = encode(w, out, &v, e);
     if (rc) return json_pack("{s:s, s:i}", "error", e->msg, "code", rc);
-    return json_pack("{s:o, s:o}", "text", cmd_json_text(out->text.p, out->text.n), "input",
-                     ranges(&out->mark));
+    json_t *o = json_pack("{s:o, s:o}", "text", cmd_json_text(out->text.p, out->text.n), "input",
+                          ranges(&out->mark));
+    json_t *list = o && w->a->ids ? json_array() : NULL;
+    for (int64_t i = 0; list && i < v.n; i++) json_array_append_new(list, json_integer(v.p[i]));
+    if (list) json_object_set_new(o, "ids", list);
+    ids_free(&v);
+    return o;
+}
+
+static int print_ids(const work *w, const jinja_out *out, dr_err *e)
+{
+    ids v = { 0 };
+    int rc = encode(w, out, &v, e);
+    for (int64_t i = 0; !rc && i < v.n; i++) printf(i ? " %d" : "%d", v.p[i]);
+    if (!rc) putchar('\n');
+    ids_free(&v);
+    return rc;
 }
 
 static int list(work *w, jw *at)
@@ -100,7 +143,7 @@ static int list(work *w, jw *at)
         rc = more < 0 ? more : jw_skip(at, &raw);
         if (rc) break;
         int how = render(w, raw, &out, &why);
-        json_array_append_new(w->all, answer(how, &out, &why));
+        json_array_append_new(w->all, answer(w, how, &out, &why));
         jinja_out_free(&out);
     }
     return rc;
@@ -119,6 +162,7 @@ static int run(const command *c, int argc, char **argv)
     jinja_out out = {0};
     jw at;
     if (!n && !a.file) return cmd_misuse(c, "a MODEL or --template-file is wanted");
+    if (!n && a.ids) return cmd_misuse(c, "--ids wants a MODEL");
     int rc = n ? model_resolve(argv[0], &path, &e) : 0;
     if (!rc && n && !(tok = tok_open(buf_str(&path), &e))) rc = e.code;
     if (!rc && a.file) rc = os_read(&text, a.file, &e);
@@ -134,7 +178,8 @@ static int run(const command *c, int argc, char **argv)
         else json_decref(w.all);
     } else if (!rc) {
         rc = render(&w, buf_span(&input), &out, &e);
-        if (!rc && a.json) status = cmd_json(c, answer(rc, &out, &e));
+        if (!rc && a.json) status = cmd_json(c, answer(&w, rc, &out, &e));
+        else if (!rc && a.ids) rc = print_ids(&w, &out, &e);
         else if (!rc) fwrite(buf_str(&out.text), 1, out.text.n, stdout);
     }
     jinja_out_free(&out);

@@ -64,6 +64,9 @@ int chat_render(const chat_opt *o, const chat_msg *m, int n, buf *out, dr_err *e
  * each later exchange). */
 int chat_encode(const tokenizer *t, const chat_opt *o, const chat_msg *m, int n, ids *out,
                 dr_err *e);
+/* Append a rendered prompt's ids: control tokens count where no byte of them is marked (jinja.h),
+ * one BOS stands at the start if the text has one or the model wants one, nothing before it. */
+int chat_encode_marked(const tokenizer *t, span text, const uint8_t *mark, ids *out, dr_err *e);
 /* Where the reply ends for this format, besides tok_is_eog. */
 bool chat_is_stop(const tokenizer *t, const chat_opt *o, int32_t id);
 /* Whether the format can say what tools there are; a template may. */

@@ -156,32 +156,32 @@ static int one_bos(const tokenizer *t, ids *out, int64_t had, dr_err *e)
 }
 
 /* Llama Guard 3's template has a blank in front of its BOS: such a one goes. */
-static size_t blank_before_bos(const chat_template *c, const jinja_out *r)
+static size_t blank_before_bos(const tokenizer *t, span s, const uint8_t *mark)
 {
-    size_t i = 0, n = strlen(c->bos);
-    while (i < r->text.n && strchr(" \t\r\n", r->text.p[i]) && r->text.p[i] && !r->mark.p[i]) i++;
-    if (!n || n > r->text.n - i || memcmp(r->text.p + i, c->bos, n)) return 0;
-    return memchr(r->mark.p + i, 1, n) ? 0 : i;
+    span bos = tok_bos(t) >= 0 ? tok_text(t, tok_bos(t)) : span_of("");
+    size_t i = 0;
+    while (i < s.n && s.p[i] && strchr(" \t\r\n", s.p[i]) && !mark[i]) i++;
+    if (!bos.n || bos.n > s.n - i || memcmp(s.p + i, bos.p, bos.n)) return 0;
+    return memchr(mark + i, 1, bos.n) ? 0 : i;
 }
 
-static int encode_out(const tokenizer *t, const chat_template *c, const jinja_out *r, ids *out,
-                      dr_err *e)
+int chat_encode_marked(const tokenizer *t, span text, const uint8_t *mark, ids *out, dr_err *e)
 {
-    if (!r->text.n) return DR_OK;
-    size_t skip = blank_before_bos(c, r);
-    span s = { r->text.p + skip, r->text.n - skip };
-    return tok_encode_marked(t, s, (const uint8_t *)r->mark.p + skip, TOK_SPECIAL, out, e);
+    int64_t had = out->n;
+    size_t skip = text.n ? blank_before_bos(t, text, mark) : 0;
+    span s = text.n ? (span){ text.p + skip, text.n - skip } : span_of("");
+    int rc = tok_encode_marked(t, s, s.n ? mark + skip : NULL, TOK_SPECIAL, out, e);
+    if (!rc) rc = one_bos(t, out, had, e);
+    if (rc) out->n = had;
+    return rc;
 }
 
 int chat_jinja_encode(const tokenizer *t, const chat_opt *o, const chat_msg *m, int n, ids *out,
                       dr_err *e)
 {
     jinja_out r = { 0 };
-    int64_t had = out->n;
     int rc = render(o, m, n, &r, e);
-    if (!rc) rc = encode_out(t, o->template, &r, out, e);
-    if (!rc) rc = one_bos(t, out, had, e);
-    if (rc) out->n = had;
+    if (!rc) rc = chat_encode_marked(t, buf_span(&r.text), (const uint8_t *)r.mark.p, out, e);
     jinja_out_free(&r);
     return rc;
 }

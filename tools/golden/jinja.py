@@ -6,6 +6,11 @@
 Every template is rendered over every conversation of CASES. A pair agrees when both texts are equal
 to the byte or both refuse; it is refused when only drover does, with a sentence; it differs otherwise,
 which fails the run. -v shows refusals and differences.
+
+    tools/golden/jinja.py DROVER --ids FOLDER FILE...
+
+compares token ids, with the tokenizer.json of FOLDER: drover's as a chat has them, and transformers' of the
+rendered text. (Contents that spell control tokens are left out: there they differ by design.)
 """
 import datetime
 import json
@@ -137,6 +142,30 @@ def reference(template, variables):
         return None, f"{type(e).__name__}: {e}"
 
 
+def compare_ids(program, folder, paths):
+    tok = transformers.PreTrainedTokenizerFast(tokenizer_file=os.path.join(folder, "tokenizer.json"))
+    cfg = json.load(open(os.path.join(folder, "tokenizer_config.json")))
+    text_of = (lambda x: x["content"] if isinstance(x, dict) else x)                # noqa: E731
+    bos, eos = text_of(cfg["bos_token"]), text_of(cfg["eos_token"])
+    c = {k: dict(v, bos_token=bos, eos_token=eos) for k, v in cases().items() if k != "special"}
+    n = bad = 0
+    for name, template in templates(paths):
+        got = drover(program, template, list(c.values()), (folder, "--ids"))
+        for case, v, g in zip(c, c.values(), got):
+            text, error = reference(template, v)
+            if error is not None or "error" in g:
+                continue
+            ids = tok.encode(text, add_special_tokens=False)
+            if ids[:1] != [tok.convert_tokens_to_ids(bos)]:
+                ids = [tok.convert_tokens_to_ids(bos)] + ids
+            n += 1
+            if ids != g["ids"]:
+                bad += 1
+                print(f"{name} / {case}: {len(g['ids'])} ids, wanted {len(ids)}")
+    print(f"{n} prompts' ids compared, {bad} differ")
+    return 1 if bad or not n else 0
+
+
 def drover(program, template, all_cases, extra=()):
     with tempfile.TemporaryDirectory() as d:
         with open(os.path.join(d, "t"), "w", newline="") as f:
@@ -173,6 +202,8 @@ def main():
     verbose = "-v" in args
     args = [x for x in args if x != "-v"]
     program, paths = args[0], args[1:]
+    if paths[0] == "--ids":
+        return compare_ids(program, paths[1], paths[2:])
     c = cases()
     names, values = list(c), list(c.values())
     total = {"equal": 0, "both refuse": 0, "refused": 0, "differs": 0}
