@@ -16,16 +16,16 @@ _drover() {
         esac
         if [ -z "$words" ]; then
             case "${COMP_WORDS[1]}:$cur" in
-                run:-*) words="-n --tokens -f --file --system --raw --special --template --chat-template-file --template-kwargs --stop --json-schema --grammar --regex -c --ctx --context-full --kv-type --samples --ignore-eos --json -q --quiet --no-history -t --threads --temp --top-k --top-p --min-p --typical-p -s --seed --repeat-penalty --presence-penalty --frequency-penalty --repeat-last-n --dry-multiplier --dry-base --dry-allowed-length --dry-last-n --dry-breaker --xtc-probability --xtc-threshold --logit-bias --order --logprobs --n-probs -h --help" ;;
+                run:-*) words="-n --tokens -f --file --system --raw --special --template --chat-template-file --template-kwargs --stop --json-schema --grammar --regex -c --ctx --context-full --kv-type --samples --ignore-eos --json -q --quiet --no-history --lora -t --threads --temp --top-k --top-p --min-p --typical-p -s --seed --repeat-penalty --presence-penalty --frequency-penalty --repeat-last-n --dry-multiplier --dry-base --dry-allowed-length --dry-last-n --dry-breaker --xtc-probability --xtc-threshold --logit-bias --order --logprobs --n-probs -h --help" ;;
                 get:-*) words="--again --check --json --tries -h --help" ;;
                 list:-*) words="--json -h --help" ;;
                 rm:-*) words="-h --help" ;;
-                info:-*) words="-c --ctx -b --batch --kv-type --tensors --meta --json -t --threads -h --help" ;;
+                info:-*) words="-c --ctx -b --batch --kv-type --tensors --meta --json --lora -t --threads -h --help" ;;
                 convert:-*) words="--type --to --max-shard-size --shards -f --force -t --threads -q --quiet -h --help" ;;
-                bench:-*) words="-p --prompt -n --gen -d --depth -b --batch -r --reps --shape --type --kv-type --json -t --threads -h --help" ;;
+                bench:-*) words="-p --prompt -n --gen -d --depth -b --batch -r --reps --shape --type --kv-type --json --lora -t --threads -h --help" ;;
                 chat-render:-*) words="-f --template-file -i --json-input --openai --now --ids --json -h --help" ;;
-                logits:-*) words="--ids --out --chunk --last --kv-type -t --threads -h --help" ;;
-                perplexity:-*) words="-f --file --ids -c --ctx --save-logits --kl --kv-type --json -t --threads -h --help" ;;
+                logits:-*) words="--ids --out --chunk --last --kv-type --lora -t --threads -h --help" ;;
+                perplexity:-*) words="-f --file --ids -c --ctx --save-logits --kl --kv-type --json --lora -t --threads -h --help" ;;
                 synth:-*) words="--shape --type -o --out --tokenizer --seed --shard --shards -t --threads -q --quiet -h --help" ;;
                 tokenize:-*) words="-f --file --no-bos --special -d --decode -h --help" ;;
                 verify:-*) words="--make --against --json -t --threads -h --help" ;;
