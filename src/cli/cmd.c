@@ -14,6 +14,7 @@ const command *const cmd_table[] = {
     &cmd_rm,
     &cmd_info,
     &cmd_convert,
+    &cmd_merge,
     &cmd_bench,
     &cmd_chat_render,
     &cmd_logits,

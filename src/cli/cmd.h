@@ -70,6 +70,7 @@ extern const command cmd_help;
 extern const command cmd_info;
 extern const command cmd_list;
 extern const command cmd_logits;
+extern const command cmd_merge;
 extern const command cmd_perplexity;
 extern const command cmd_rm;
 extern const command cmd_run;

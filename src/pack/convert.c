@@ -115,6 +115,19 @@ static int main_type_of(const tensors *ts)
     return is_float(best) ? best : DT_BF16;
 }
 
+static bool edits(void *arg, const pack_tensor *t)
+{
+    const chooser *c = arg;
+    return c->o->edit->edits(c->o->edit->arg, t);
+}
+
+static int edit(void *arg, const pack_tensor *t, int64_t row, int64_t n, float *x, int thread,
+                dr_err *e)
+{
+    const chooser *c = arg;
+    return c->o->edit->edit(c->o->edit->arg, t, row, n, x, thread, e);
+}
+
 static void progress(void *arg, uint64_t done, uint64_t total)
 {
     const chooser *c = arg;
@@ -150,7 +163,11 @@ int convert(const convert_opt *o, pool *p, dr_err *e)
     pack_job j = { .src = &s, .to = o->to, .n_files = o->n_files, .file_bytes = o->file_bytes,
                    .force = o->force, .choose = choose, .file_type = -1, .progress = progress,
                    .note = note, .arg = &c };
-    rc = pack_run(&j, o->out, p, e);
+    if (o->edit) {
+        j.edits = edits, j.edit = edit, j.key = o->edit->key;
+        rc = o->edit->open(o->edit->arg, &s, o->to != CONTAINER_SAFETENSORS, e);
+    }
+    if (rc == DR_OK) rc = pack_run(&j, o->out, p, e);
     pack_source_close(&s);
     return rc;
 }

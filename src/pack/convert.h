@@ -3,6 +3,17 @@
 #define PACK_CONVERT_H
 #include "pack/pipeline.h"
 
+/* What is done to rows on their way (merge.c). open is called once, with what is read and the order
+ * that the output has q and k in; the rest as in pack_job. */
+typedef struct {
+    int (*open)(void *arg, const pack_source *s, bool adjacent, dr_err *e);
+    bool (*edits)(void *arg, const pack_tensor *t);
+    int (*edit)(void *arg, const pack_tensor *t, int64_t row, int64_t n, float *x, int thread,
+                dr_err *e);
+    uint64_t key;
+    void *arg;
+} convert_edit;
+
 typedef struct {
     const char *in, *out;
     container to;
@@ -10,6 +21,7 @@ typedef struct {
     int n_files;                     /* see pack_job */
     uint64_t file_bytes;
     bool force;
+    const convert_edit *edit;        /* NULL: rows stay as they are */
     void (*progress)(void *arg, uint64_t done, uint64_t total);
     void (*note)(void *arg, const char *sentence);
     void *arg;

@@ -38,7 +38,7 @@ refused() {                       # TEXT COMMAND...: status 1, and one sentence 
 }
 
 tiny base tiny,vocab=512,ctx=2048 --type F32
-drover convert base base.gguf -q 2>err || fail "convert: $(cat err)"
+drover synth --shape tiny,vocab=512,ctx=2048 --type F32 --out base.gguf -q      # the same weights, no tokenizer
 peft one 1 && peft two 2
 echo 1 5 9 2 44 7 3 100 250 17 >ids
 log() { out=$1 model=$2; shift 2; drover logits "$model" --ids ids --out "$out" "$@"; }
@@ -67,4 +67,77 @@ refused "it was made for another model" drover logits other --ids ids --out x.np
 head -c 3000 one/adapter_model.safetensors >cut && mkdir cutdir && cp cut cutdir/adapter_model.safetensors &&
     cp one/adapter_config.json cutdir/
 refused "cutdir" drover logits base --ids ids --out x.npy --lora cutdir
+
+# ---- merge
+
+# near A.npy B.npy LIMIT: the largest difference over the standard deviation of A is at most LIMIT;
+# mean OUT A B SHARE: OUT's tensors are the shares of A's and B's, within an ulp or so (F32 folders)
+cat >near.py <<'PY'
+import json, struct, sys
+def npy(path):
+    b = open(path, "rb").read()
+    return struct.unpack("<%df" % ((len(b) - 128) // 4), b[128:])
+def tensors(path):
+    b = open(path + "/model.safetensors", "rb").read()
+    n = struct.unpack("<Q", b[:8])[0]
+    return {k: struct.unpack("<%df" % ((v["data_offsets"][1] - v["data_offsets"][0]) // 4),
+                             b[8 + n + v["data_offsets"][0]:8 + n + v["data_offsets"][1]])
+            for k, v in json.loads(b[8:8 + n]).items() if k != "__metadata__"}
+if sys.argv[1] == "near":
+    a, b = npy(sys.argv[2]), npy(sys.argv[3])
+    m = sum(a) / len(a)
+    std = (sum((x - m) ** 2 for x in a) / len(a)) ** 0.5
+    off = max(abs(x - y) for x, y in zip(a, b)) / std
+    sys.exit("off by %.2e" % off if len(a) != len(b) or not off <= float(sys.argv[4]) else 0)
+out, a, b, p = tensors(sys.argv[2]), tensors(sys.argv[3]), tensors(sys.argv[4]), float(sys.argv[5])
+assert out.keys() == a.keys() == b.keys() and len(out) > 10
+for k in out:
+    for x, y, z in zip(out[k], a[k], b[k]):
+        assert abs(x - (p * y + (1 - p) * z)) <= 1e-7 * (abs(y) + abs(z)), k
+PY
+near() { python3 near.py near "$@"; }
+
+log un.npy base --lora one --lora two:0.5
+for to in m.gguf m mm.pth; do
+    for in in base base.gguf; do
+        drover merge $in $to --lora one --lora two:0.5 -q --force 2>err || fail "merge $in $to: $(cat err)"
+        log m.npy $to && same "merged $in into $to:" near un.npy m.npy 1e-5
+    done
+done
+drover merge base.gguf t.gguf --lora one --lora two:0.5 -q -t 3
+same "the number of threads" cmp m.gguf t.gguf
+drover merge base half --lora one --type bf16 -q && drover merge base.gguf half2 --lora one --type bf16 -q &&
+    same "bf16 from another container" cmp half/model.safetensors half2/model.safetensors
+drover convert base q.gguf --type f16 -q && drover merge q.gguf q16.gguf --lora one -q &&
+    if drover info q16.gguf --json | grep -q '"F16"'; then ok; else fail "a merged tensor does not keep its type"; fi
+
+tiny other tiny,vocab=512,ctx=2048 --type F32 --seed 5
+drover merge base base same -q && same "the average of a model with itself" cmp base/model.safetensors same/model.safetensors
+drover merge base other mean -q && same "mean" python3 near.py mean mean base other 0.5
+drover convert other other.gguf -q && drover merge base other.gguf mixed -q &&
+    same "mean over containers" cmp mean/model.safetensors mixed/model.safetensors
+drover merge base other shares --weights 3,1 -q && same "shares" python3 near.py mean shares base other 0.75
+drover merge base.gguf other.gguf other mean3.gguf -q -t 1 && drover merge base.gguf other.gguf other mean4.gguf -q -t 3 &&
+    same "threads of an average" cmp mean3.gguf mean4.gguf
+same "the tokenizer goes along" cmp base/tokenizer.model mean/tokenizer.model
+
+drover synth --shape tiny,vocab=512,ffn=96 --type F32 --out ffn -q
+refused "cannot be averaged: feed-forward width" drover merge base ffn x
+cp -r other tok && awk 'NR == 7 { a = $1; next } NR == 8 { print $1, 6; print a, 7; next } { print }' other/tokenizer.model >tok/tokenizer.model
+refused "different tokenizers: token 6" drover merge base tok x
+drover synth --shape tiny,vocab=512,bias=1 --type F32 --out biased -q
+refused "q_proj.bias" drover merge base biased x -q
+refused "sum of 0" drover merge base other x --weights 1,-1
+refused "m.gguf is there already" drover merge base m.gguf --lora one
+for wrong in "base x" "base other x --lora one" "base x --lora one --weights 1" "base other x --weights 1,y"; do
+    # shellcheck disable=SC2086
+    drover merge $wrong >out 2>err; rc=$?
+    case $wrong in *y) want=1 ;; *) want=2 ;; esac
+    if [ $rc -eq $want ] && [ ! -e x ]; then ok; else fail "merge $wrong: $rc $(cat err)"; fi
+done
+drover synth --shape tiny,vocab=512,ctx=2048,tied=1 --type F32 --out tied -q
+sed 's/(("self_attn.q_proj", Q, C).*):/(("x", 0, 0),)[:0]:/' peft.py | sed 's|^text = |V = dims["vocab_size"]\nfor part, shape in (("A", (4, C)), ("B", (V, 4))):\n    n = shape[0] * shape[1]\n    head["base_model.model.lm_head.lora_%s.weight" % part] = {"dtype": "F32", "shape": shape, "data_offsets": [len(data), len(data) + 4 * n]}\n    data += struct.pack("<%df" % n, *(random.gauss(0, 0.2) for _ in range(n)))\n&|' >head.py
+python3 head.py head 3 || fail head.py
+refused "one tensor in this base" drover merge tied x --lora head -q
+log t.npy tied --lora head && log u.npy tied && if cmp -s t.npy u.npy; then fail "head of a tied model"; else ok; fi
 finish
