@@ -72,6 +72,10 @@ isa = $(if $(filter src/kern/%,$1),$(ISA_$(word 2,$(subst _, ,$(basename $(notdi
 ifneq ($(filter asan ubsan tsan,$(BUILD)),)
 $(foreach l,avx2 avx512 amx neon i8mm,$(eval ISA_$l := $(filter-out -O3,$(ISA_$l)) -O1 -fno-sanitize=undefined))
 endif
+# No fuzz target is about kernels, and clang spends many minutes on them with every check.
+ifeq ($(BUILD),fuzz)
+$(foreach l,avx2 avx512 amx neon i8mm,$(eval ISA_$l := $(filter-out -O3,$(ISA_$l)) -O1 -fno-sanitize=all))
+endif
 # What src/api/ defines is the library's face; everything else stays inside.
 vis = $(if $(filter src/api/%,$1),-fvisibility=default)
 
