@@ -83,7 +83,7 @@ const command cmd_convert = {
         "\n"
         "Without --type each tensor keeps its type; what the target cannot hold (quantised types in\n"
         "safetensors and Meta's form, FP8 in GGUF) becomes bf16, and this is said. fp8 is what Meta's\n"
-        "own FP8 files are, in safetensors: E4M3 with a scale for each row for the feed-forward\n"
+        "own FP8 files are: E4M3 with a scale for each row for the feed-forward\n"
         "matrices of all layers but the first and the last, bf16 for the rest.\n"
         "\n"
         "The output grows in the folder OUT.part and gets its name when it is complete. The same\n"

@@ -10,8 +10,14 @@ typedef struct {
     const convert_opt *o;
     const pack_source *src;
     int main_type;                   /* of the source's matrices, if it is a float */
-    bool told;                       /* that some type is not kept */
+    bool told, told_slices;          /* that some type, some scales are not kept */
 } chooser;
+
+static void note(void *arg, const char *sentence)
+{
+    const chooser *c = arg;
+    if (c->o->note) c->o->note(c->o->arg, sentence);
+}
 
 static const struct { const char *name; dtype type; } types[] = {
     { "f32", DT_F32 }, { "f16", DT_F16 }, { "bf16", DT_BF16 }, { "fp8", DT_F8_E4M3 },
@@ -37,7 +43,7 @@ static bool is_float(int type)
 /* Can the target hold this type? */
 static bool holds(container to, int type)
 {
-    if (type == DT_F8_E4M3) return to == CONTAINER_SAFETENSORS;
+    if (type == DT_F8_E4M3) return to != CONTAINER_GGUF;
     return to == CONTAINER_GGUF ? type_get(type) != NULL : is_float(type);
 }
 
@@ -61,12 +67,28 @@ static bool exact(const chooser *c, const pack_tensor *t, int type)
 
 /* What Meta's FP8 files have in FP8: the feed-forward matrices of all layers but the first and
  * the last (llama-models models/llama3/quantization/loader.py). */
-static bool official_fp8(const chooser *c, const pack_tensor *t)
+static bool is_ffn(const pack_tensor *t)
 {
     const wrow *w = &weight_table[t->role.row];
-    return w->per_layer && t->role.layer > 0 && t->role.layer < c->src->hp.L - 1 &&
+    return w->per_layer &&
            (w->at == offsetof(layer_weights, w1) || w->at == offsetof(layer_weights, w2) ||
             w->at == offsetof(layer_weights, w3));
+}
+
+static bool official_fp8(const chooser *c, const pack_tensor *t)
+{
+    return is_ffn(t) && t->role.layer > 0 && t->role.layer < c->src->hp.L - 1;
+}
+
+/* Shards of Meta's have scales of their own for their columns of w2. */
+static void tell_slices(chooser *c, const pack_tensor *t)
+{
+    int have = pack_scales_of(c->src, t->src)->n_slice;
+    int want = c->o->to == CONTAINER_META && c->o->n_files > 1 ? c->o->n_files : 1;
+    if (have < 2 || want % have == 0 || c->told_slices) return;
+    c->told_slices = true;
+    note(c, "each shard has FP8 scales of its own for its columns of w2, for which the output has no "
+            "place: those weights are rounded again");
 }
 
 static int choose(void *arg, pack_tensor *t, dr_err *e)
@@ -84,10 +106,12 @@ static int choose(void *arg, pack_tensor *t, dr_err *e)
         return DR_OK;
     }
     if (c->o->type == DT_F8_E4M3) {
-        if (t->type != DT_F8_E4M3) t->type = official_fp8(c, t) ? DT_F8_E4M3 : DT_BF16;
+        bool stays = t->type == DT_F8_E4M3 && (to == CONTAINER_SAFETENSORS || is_ffn(t));
+        t->type = stays || official_fp8(c, t) ? DT_F8_E4M3 : DT_BF16;
     } else if (c->o->type != CONVERT_KEEP) {
         t->type = c->o->type;
-    } else if (!holds(to, t->type)) {
+    } else if (!holds(to, t->type) ||
+               (t->type == DT_F8_E4M3 && to == CONTAINER_META && !is_ffn(t))) {
         char line[160];
         snprintf(line, sizeof line, "%s cannot be held by %s and becomes BF16 (--type chooses)",
                  type_get(t->type)->name, to == CONTAINER_GGUF ? "GGUF" :
@@ -96,6 +120,7 @@ static int choose(void *arg, pack_tensor *t, dr_err *e)
         c->told = true;
         t->type = DT_BF16;
     }
+    if (t->type == DT_F8_E4M3) tell_slices(c, t);
     return DR_OK;
 }
 
@@ -134,12 +159,6 @@ static void progress(void *arg, uint64_t done, uint64_t total)
     if (c->o->progress) c->o->progress(c->o->arg, done, total);
 }
 
-static void note(void *arg, const char *sentence)
-{
-    const chooser *c = arg;
-    if (c->o->note) c->o->note(c->o->arg, sentence);
-}
-
 static void tell(const convert_opt *o, const pack_source *s)
 {
     for (char *p = s->warn.p; o->note && p && *p;) {
@@ -153,9 +172,9 @@ static void tell(const convert_opt *o, const pack_source *s)
 int convert(const convert_opt *o, pool *p, dr_err *e)
 {
     pack_source s;
-    if (o->type == DT_F8_E4M3 && o->to != CONTAINER_SAFETENSORS)
-        return err_set(e, DR_EUNSUPPORTED, "%s cannot hold FP8 as it is written here: name a folder "
-                       "of safetensors", o->to == CONTAINER_GGUF ? "GGUF" : "Meta's form");
+    if (o->type == DT_F8_E4M3 && o->to == CONTAINER_GGUF)
+        return err_set(e, DR_EUNSUPPORTED, "GGUF cannot hold FP8: name a folder of safetensors, or "
+                       "FOLDER.pth");
     int rc = pack_source_open(&s, o->in, e);
     if (rc != DR_OK) return rc;
     tell(o, &s);

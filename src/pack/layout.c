@@ -192,6 +192,20 @@ static int add_all(maker *m, dr_err *e)
 
 /* ---- their types ---- */
 
+static void become_scales(pack_tensor *t)
+{
+    t->scale = true, t->type = DT_F32, t->scale_cols = t->cols, t->cols = 1;
+}
+
+/* Which of feed_forward.w1, w2, w3 a role is; 0: none. */
+static char ffn_of(pack_role r)
+{
+    if (r.row < 0 || !weight_table[r.row].per_layer || r.bias) return 0;
+    size_t at = weight_table[r.row].at;
+    return at == offsetof(layer_weights, w1) ? '1' : at == offsetof(layer_weights, w2) ? '2' :
+           at == offsetof(layer_weights, w3) ? '3' : 0;
+}
+
 static int check_type(const pack_job *j, const pack_tensor *t, dr_err *e)
 {
     const type_info *ti = type_get(t->type);
@@ -201,9 +215,10 @@ static int check_type(const pack_job *j, const pack_tensor *t, dr_err *e)
     if (t->cols % ti->elems)
         return err_set(e, DR_EINVAL, "tensor %s: its rows of %" PRId64 " weights are no multiple "
                        "of %s's block of %d", t->name, t->cols, ti->name, ti->elems);
-    if (t->type == DT_F8_E4M3 && (j->to != CONTAINER_SAFETENSORS || t->n_dims == 1))
-        return err_set(e, DR_EINVAL, "tensor %s: FP8 with a scale for each row is written in "
-                       "safetensors alone, and for matrices", t->name);
+    if (t->type == DT_F8_E4M3 && (j->to == CONTAINER_GGUF || t->n_dims == 1 ||
+                                  (j->to == CONTAINER_META && !ffn_of(t->role))))
+        return err_set(e, DR_EINVAL, "tensor %s: FP8 with a scale for each row is written for the "
+                       "matrices of safetensors and the feed-forward ones of Meta's form", t->name);
     if (j->to != CONTAINER_GGUF && ti->elems != 1)
         return err_set(e, DR_EINVAL, "tensor %s: %s hold floats, not %s: write a .gguf", t->name,
                        j->to == CONTAINER_META ? "Meta's files" : "safetensors", ti->name);
@@ -245,7 +260,7 @@ static int add_scales(layout *p, dr_err *e)
         *to++ = p->t[i];
         if (p->t[i].type != DT_F8_E4M3) continue;
         *to = p->t[i];
-        to->scale = true, to->type = DT_F32, to->cols = 1;
+        become_scales(to);
         size_t k = strlen(to->name);
         snprintf(to->name + k, sizeof to->name - k, "_scale");
         to++;
@@ -282,25 +297,34 @@ static int cut_shards(layout *p, const pack_job *j, dr_err *e)
         return err_set(e, DR_EINVAL, "Meta's files are cut by a number of shards, not by size");
     if (n > META_FILES_MAX)
         return err_set(e, DR_EINVAL, "%d shards; %d are possible", n, META_FILES_MAX);
-    int64_t one = p->n;
-    pack_tensor *t = mem_alloc((size_t)(one * n) * sizeof *t);
-    p->file = mem_zalloc((size_t)n, sizeof *p->file);
+    int64_t one = p->n, fp8 = 0;
+    for (int64_t i = 0; i < one; i++) fp8 += p->t[i].type == DT_F8_E4M3;
+    size_t all = (size_t)((one + fp8) * n);
+    pack_tensor *t = mem_alloc(all * sizeof *t), *to = t;
+    p->file = mem_zalloc(2 * (size_t)n, sizeof *p->file);
     if (!t || !p->file) {
         mem_free(t);
-        return err_nomem(e, (size_t)(one * n) * sizeof *t, "list of tensors");
+        return err_nomem(e, all * sizeof *t, "list of tensors");
     }
-    for (int k = 0; k < n; k++) {
-        p->file[k] = (layout_file){ .first = k * one, .n = one };
+    for (int k = 0; k < (fp8 ? 2 * n : n); k++) {
+        layout_file *f = &p->file[k];
+        *f = (layout_file){ .first = to - t, .shard = k % n, .scales = k >= n };
         for (int64_t i = 0; rc == DR_OK && i < one; i++) {
-            pack_tensor *x = &t[k * one + i];
-            *x = p->t[i];
-            rc = cut_tensor(x, &j->src->hp, k, n, e);
-            p->file[k].bytes += layout_tensor_bytes(x);
+            if (f->scales && p->t[i].type != DT_F8_E4M3) continue;
+            *to = p->t[i];
+            rc = cut_tensor(to, &j->src->hp, k % n, n, e);
+            if (f->scales) become_scales(to);
+            if (f->scales)
+                snprintf(to->name, sizeof to->name, "%d_feed_forward.w%c_%d", to->role.layer,
+                         ffn_of(to->role), k % n);
+            f->bytes += layout_tensor_bytes(to++);
+            f->n++;
         }
-        p->bytes += p->file[k].bytes;
+        p->bytes += f->bytes;
+        p->n_files++;
     }
     mem_free(p->t);
-    p->t = t, p->n = p->cap = one * n, p->n_files = n;
+    p->t = t, p->n = p->cap = to - t;
     return rc;
 }
 
@@ -344,7 +368,7 @@ int layout_make(layout *p, const pack_job *j, dr_err *e)
     int rc = m.used ? add_all(&m, e) : err_nomem(e, (size_t)tensors_count(j->src->ts), "tensors");
     mem_free(m.used);
     if (rc == DR_OK) rc = choose_types(p, j, e);
-    if (rc == DR_OK) rc = add_scales(p, e);
+    if (rc == DR_OK && j->to == CONTAINER_SAFETENSORS) rc = add_scales(p, e);
     if (rc == DR_OK) rc = j->to == CONTAINER_META ? cut_shards(p, j, e) : cut_files(p, j, e);
     if (rc != DR_OK) layout_free(p);
     return rc;

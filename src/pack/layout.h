@@ -3,7 +3,12 @@
 #define PACK_LAYOUT_H
 #include "pack/pipeline.h"
 
-typedef struct { int64_t first, n; uint64_t bytes; } layout_file;   /* tensors, their bytes */
+typedef struct {
+    int64_t first, n;                /* tensors */
+    uint64_t bytes;                  /* theirs */
+    int shard;                       /* Meta: which one */
+    bool scales;                     /* Meta: the scales of the shard's FP8 tensors */
+} layout_file;
 
 typedef struct {
     pack_tensor *t;                  /* file after file */

@@ -64,14 +64,24 @@ static bool edited(const pack_job *j, const pack_tensor *t)
     return j->edit && t->src && (!j->edits || j->edits(j->arg, t));
 }
 
+/* The slice of an FP8 source tensor that columns [col0, col0+n) lie in, and with it their scales;
+ * -1: they lie in several. */
+static int slice_of(const run *r, const pack_tensor *t, int64_t n)
+{
+    const pack_scales *q = pack_scales_of(r->j->src, t->src);
+    int64_t part = q->n_slice ? t->all_cols / q->n_slice : 0;
+    if (!part || t->col0 / part != (t->col0 + n - 1) / part) return -1;
+    return (int)(t->col0 / part);
+}
+
 /* Stored rows can be taken as they are. */
 static bool copies(const run *r, const pack_tensor *t)
 {
+    if (!t->src || t->src->type != t->type || t->scale || edited(r->j, t)) return false;
     bool whole = t->cols == t->all_cols || type_get(t->type)->elems == 1;
     bool moved = t->n_dims == 1 && r->adjacent != r->j->src->hp.adjacent &&
                  pack_role_rotated(t->role);
-    return t->src && t->src->type == t->type && !t->scale && whole && !moved && !edited(r->j, t) &&
-           pack_scales_of(r->j->src, t->src)->n_slice < 2;
+    return whole && !moved && (t->type != DT_F8_E4M3 || slice_of(r, t, t->cols) >= 0);
 }
 
 /* ---- FP8 ---- */
@@ -99,11 +109,13 @@ static int encode_fp8(float *x, int64_t rows, int64_t cols, uint8_t *dst)
 static void make_scales(const run *r, int64_t row, int64_t n, const float *x, float *dst)
 {
     const pack_tensor *t = r->t;
-    const pack_scales *q = pack_scales_of(r->j->src, t->src);
-    bool kept = q->n_slice == 1 && !edited(r->j, t);
+    bool f8 = t->src->type == DT_F8_E4M3 && !edited(r->j, t);
+    int k = f8 ? slice_of(r, t, t->scale_cols) : -1;
+    const float *of = k < 0 ? NULL : pack_scales_of(r->j->src, t->src)->of +
+                                     k * t->src->dim[0];
     for (int64_t i = 0; i < n; i++)
-        dst[i] = kept ? q->of[pack_row_of(r->j->src, t->role, r->adjacent, row + i)]
-                      : row_scale(x + i * t->all_cols, t->all_cols);
+        dst[i] = of ? of[pack_row_of(r->j->src, t->role, r->adjacent, t->row0 + row + i)]
+                    : row_scale(x + i * t->all_cols + t->col0, t->scale_cols);
 }
 
 static int copy_rows(const run *r, int64_t row, int64_t n, uint8_t *dst, void *scratch, dr_err *e)
@@ -249,7 +261,9 @@ static int file_name(const run *r, int k, char *s, size_t n, dr_err *e)
 {
     const char *slash = strrchr(r->out, '/'), *last = slash ? slash + 1 : r->out;
     int len, all = r->plan.n_files;
-    if (r->j->to == CONTAINER_META) len = snprintf(s, n, "consolidated.%02d.pth", k);
+    const layout_file *f = &r->plan.file[k];
+    if (r->j->to == CONTAINER_META && f->scales) len = snprintf(s, n, "fp8_scales_%d.pt", f->shard);
+    else if (r->j->to == CONTAINER_META) len = snprintf(s, n, "consolidated.%02d.pth", f->shard);
     else if (r->j->to == CONTAINER_GGUF && all == 1) len = snprintf(s, n, "%s", last);
     else if (r->j->to == CONTAINER_GGUF)
         len = snprintf(s, n, "%.*s-%05d-of-%05d.gguf", (int)(strlen(last) - 5), last, k + 1, all);

@@ -29,7 +29,8 @@ typedef struct {
     int64_t row0, col0;              /* where in the whole tensor it starts: Meta's shards */
     int64_t all_rows, all_cols;      /* the whole tensor's */
     bool alias;                      /* Meta's tied head: the embedding's storage by another name */
-    bool scale;                      /* (rows,1) F32 scales of the FP8 tensor of this role */
+    bool scale;                      /* (rows,1) F32 scales of the FP8 tensor of this role; */
+    int64_t scale_cols;              /* of its columns [col0, col0+scale_cols) */
     void *user;                      /* for the callbacks; set in choose */
 } pack_tensor;
 
@@ -52,7 +53,7 @@ typedef struct pack_job {
                 dr_err *e);
     /* Encode n rows of t->cols floats into t->type. NULL: quant_row. From any thread. FP8 tensors
      * are not given to it: they get the largest value of a row / 448 as the row's scale, in a tensor of
-     * its own behind them (safetensors alone). */
+     * its own behind them (safetensors), or in fp8_scales_K.pt (Meta: feed-forward matrices alone). */
     int (*encode)(void *arg, const pack_tensor *t, int64_t row, int64_t n, const float *x,
                   void *dst, int thread, dr_err *e);
     /* More metadata of a GGUF file, after the model's own. NULL: none. */

@@ -27,6 +27,7 @@ int sink_add(sink *s, const pack_tensor *t, dr_err *e)
     int64_t slow[2] = { t->rows, t->cols }, fast[2] = { t->cols, t->rows };
     if (s->gguf) return gguf_add_tensor(s->gguf, t->name, t->type, t->n_dims, fast, e);
     if (s->pth && t->alias) return pth_add_alias(s->pth, t->name, "tok_embeddings.weight", e);
+    if (s->pth && t->scale) return pth_add_tensor(s->pth, t->name, t->type, 1, slow, e);
     return s->st ? st_add_tensor(s->st, t->name, t->type, t->n_dims, slow + 2 - t->n_dims, e)
                  : pth_add_tensor(s->pth, t->name, t->type, t->n_dims, slow + 2 - t->n_dims, e);
 }

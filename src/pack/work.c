@@ -14,7 +14,7 @@
 static const char magic[16] = "drover journal 1";
 static const char journal_name[] = "journal";
 typedef struct { char magic[16]; uint64_t key; uint32_t done, zero; } head;
-enum { CHECKS_MAX = 1 << 28, LOCK_TRIES = 20 };
+enum { CHECKS_MAX = 1 << 28, LOCK_TRIES = 50 };
 enum { CLEARING = 1, MOVING = 2 };               // head.done: the steps of work_finish
 
 static int path_of(char *s, size_t n, const char *folder, const char *name, dr_err *e)
