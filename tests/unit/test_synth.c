@@ -14,6 +14,7 @@
 #include "base/os.h"
 #include "format/dequant.h"
 #include "format/gguf_write.h"
+#include "format/pth.h"
 #include "pack/synth.h"
 
 static char dir[] = "/dev/shm/drover-test-XXXXXX";
@@ -288,6 +289,49 @@ static void refusals(void **state)
     }
 }
 
+/* Copies of a key/value head that differ far behind their beginnings: seen when they are read. */
+static void copies_differ(void **state)
+{
+    (void)state;
+    dr_err e = {0};
+    char path[600];
+    os_file f;
+    pth p;
+    synth_opt o = opt_of("dim=128,layers=2,heads=8,kv_heads=4,head_dim=16,vocab=64,ffn=64", "F32", 1);
+    o.shards = 8;
+    assert_int_equal(synth_write(&o, at("c.pth/"), one, &e), DR_OK);
+    snprintf(path, sizeof path, "%s/consolidated.05.pth", at("c.pth"));
+    assert_int_equal(os_map(&f, path, &e), DR_OK);
+    assert_int_equal(pth_parse(&p, f.p, f.n, &e), DR_OK);
+    const pth_tensor *t = pth_find(&p, span_of("layers.1.attention.wv.weight"));
+    assert_true(t && t->bytes == 8192);
+    char *copy = malloc(f.n);
+    size_t n = f.n;
+    memcpy(copy, f.p, n);
+    copy[t->data - f.p + 8191] ^= 1;
+    pth_free(&p);
+    os_unmap(&f);
+    assert_int_equal(os_write(path, copy, n, &e), DR_OK);
+    free(copy);
+    tensors *ts = tensors_open(at("c.pth"), &e);
+    if (!ts) fail_msg("%s", e.msg);
+    const tensor *v = tensors_find(ts, "layers.1.attention.wv.weight");
+    float row[2 * 128];
+    assert_int_equal(tensor_rows(ts, v, 0, 2, row, &e), DR_OK);
+    assert_int_equal(tensor_rows(ts, v, 47, 1, row, &e), DR_EFORMAT);
+    assert_non_null(strstr(e.msg, "consolidated.04.pth and consolidated.05.pth should hold the same"));
+    e = (dr_err){0};
+    assert_int_equal(tensors_gather(ts, &e), DR_EFORMAT);
+    tensors_close(ts);
+    for (int k = 0; k < 8; k++) {
+        snprintf(path, sizeof path, "%s/consolidated.%02d.pth", at("c.pth"), k);
+        unlink(path);
+    }
+    snprintf(path, sizeof path, "%s/params.json", at("c.pth"));
+    unlink(path);
+    rmdir(at("c.pth"));
+}
+
 static void no_memory(void **state)
 {
     (void)state;
@@ -420,6 +464,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(same_values), cmocka_unit_test(same_bytes), cmocka_unit_test(mixes),
         cmocka_unit_test(fallbacks), cmocka_unit_test(rope), cmocka_unit_test(refusals),
+        cmocka_unit_test(copies_differ),
         cmocka_unit_test(no_memory), cmocka_unit_test(tokenizers),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
