@@ -105,7 +105,7 @@ static const char *container_name(const tensors *ts)
 {
     static const char *const name[] = { [CONTAINER_GGUF] = "GGUF",
         [CONTAINER_SAFETENSORS] = "safetensors", [CONTAINER_META] = "Meta .pth" };
-    return name[tensors_container(ts)];
+    return tensors_is_bin(ts) ? "PyTorch .bin" : name[tensors_container(ts)];
 }
 
 /* The value of a metadata key as text, or "". */
@@ -247,7 +247,7 @@ static json_t *to_json(const about *x)
             json_pack("{s:I, s:I, s:I}", "tensors", (json_int_t)x->type[i].n, "weights",
                       (json_int_t)x->type[i].weights, "bytes", (json_int_t)x->type[i].bytes));
     o = json_pack("{s:s, s:s, s:I, s:I, s:I, s:o}", "path", tensors_path(x->ts), "container",
-                  container_key[tensors_container(x->ts)], "bytes", (json_int_t)tensors_mapped_bytes(x->ts),
+                  tensors_is_bin(x->ts) ? "pytorch" : container_key[tensors_container(x->ts)], "bytes", (json_int_t)tensors_mapped_bytes(x->ts),
                   "tensors", (json_int_t)tensors_count(x->ts), "parameters",
                   (json_int_t)x->n_weights, "types", types);
     meta_text(g, "general.name", s, sizeof s);

@@ -26,11 +26,13 @@ typedef struct {
     gguf g;
     safetensors st;
     pth pt;
+    bool is_pth;                     /* a pytorch_model.bin: its tensors are pt's */
     int64_t first;                   /* its tensors are [first, first of the next file) */
 } part;
 
 struct tensors {
     container kind;
+    bool bin;                        /* Hugging Face's folder of pytorch_model*.bin */
     char *path;
     part *part;
     int n_parts, cap_parts;
@@ -144,6 +146,9 @@ static int open_part(tensors *ts, const char *path, const char *name, dr_err *e)
     container kind = ts->kind;
     rc = parse_part(p, &kind, e);
     if (rc != DR_OK) return err_wrap(e, rc, "%s", path);
+    if (ts->bin && kind != CONTAINER_META)
+        return err_set(e, DR_EFORMAT, "%s is no PyTorch file", path);
+    if (ts->bin) kind = CONTAINER_SAFETENSORS, p->is_pth = true;       // what their names are
     if (ts->n_parts > 1 && kind != ts->kind)
         return err_set(e, DR_EFORMAT, "%s is %s, but the other files of this model are not", path,
                        kind == CONTAINER_GGUF ? "GGUF" : kind == CONTAINER_META ? "PyTorch's"
@@ -158,12 +163,19 @@ static int open_part(tensors *ts, const char *path, const char *name, dr_err *e)
 static int64_t part_count(const tensors *ts, const part *p)
 {
     if (ts->kind == CONTAINER_META) return p == ts->part ? ts->joined.n : 0;
-    return ts->kind == CONTAINER_GGUF ? (int64_t)p->g.n_tensors : p->st.n;
+    return ts->kind == CONTAINER_GGUF ? (int64_t)p->g.n_tensors : p->is_pth ? p->pt.n : p->st.n;
 }
 
 static tensor part_tensor(const tensors *ts, const part *p, int64_t i)
 {
     if (ts->kind == CONTAINER_META) return ts->joined.t[i];
+    if (p->is_pth) {
+        const pth_tensor *s = &p->pt.t[i];
+        tensor t = { .name = s->name, .type = s->type, .n_dims = s->n_dims, .data = s->data,
+                     .bytes = s->bytes };
+        memcpy(t.dim, s->dim, sizeof t.dim);
+        return t;
+    }
     if (ts->kind == CONTAINER_SAFETENSORS) {
         const st_tensor *s = &p->st.t[i];
         tensor t = { .name = s->name, .type = s->type, .n_dims = s->n_dims, .data = s->data,
@@ -383,7 +395,7 @@ static int open_index(tensors *ts, const char *folder, const char *path, dr_err 
         rc = mem ? open_shards(ts, folder, map, &seen, e) : err_nomem(e, all, "list of shards");
         mem_free(mem);
         if (rc == DR_OK && ts->kind != CONTAINER_SAFETENSORS)
-            rc = err_set(e, DR_EFORMAT, "%s: its shards are not safetensors files", path);
+            rc = err_set(e, DR_EFORMAT, "%s: its shards are not safetensors", path);
         if (rc == DR_OK) rc = finish(ts, e);
         if (rc == DR_OK) rc = check_map(ts, folder, map, e);
     }
@@ -403,7 +415,7 @@ static int refuse_folder(const char *folder, dr_err *e)
     DIR *d = opendir(folder);
     if (!d) return err_set(e, DR_EIO, "cannot read folder %s", folder);
     char gguf_name[160] = "", st_name[160] = "";
-    bool has_pth = false, has_params = false, bin = false, adapter = false;
+    bool has_pth = false, has_params = false, adapter = false;
     for (struct dirent *f; (f = readdir(d));) {
         const char *s = f->d_name;
         if (ends_with(s, ".gguf") && (!*gguf_name || strcmp(s, gguf_name) < 0))
@@ -411,7 +423,6 @@ static int refuse_folder(const char *folder, dr_err *e)
         else if (!strncmp(s, "adapter_model.", 14)) adapter = true;
         else if (ends_with(s, ".safetensors")) snprintf(st_name, sizeof st_name, "%s", s);
         else if (!strncmp(s, "consolidated.", 13) && ends_with(s, ".pth")) has_pth = true;
-        else if (!strncmp(s, "pytorch_model", 13)) bin = true;
         else if (!strcmp(s, "params.json")) has_params = true;
     }
     closedir(d);
@@ -421,16 +432,13 @@ static int refuse_folder(const char *folder, dr_err *e)
     if (has_pth)
         return err_set(e, DR_EIO, "%s: %s is missing beside Meta's consolidated.*.pth", folder,
                        has_params ? "consolidated.00.pth" : "params.json");
-    if (bin)
-        return err_set(e, DR_EUNSUPPORTED, "%s: PyTorch's pytorch_model.bin is not read; look for "
-                       "safetensors or GGUF of the same model", folder);
     if (adapter)
         return err_set(e, DR_EUNSUPPORTED, "%s holds a LoRA adapter, not a whole model", folder);
     if (*st_name)
         return err_set(e, DR_EFORMAT, "%s has neither model.safetensors nor "
                        "model.safetensors.index.json, only files such as %s", folder, st_name);
     return err_set(e, DR_EFORMAT, "%s holds no model: model.safetensors, "
-                   "model.safetensors.index.json, *.gguf and consolidated.00.pth were looked for",
+                   "pytorch_model.bin, their indexes, *.gguf and consolidated.00.pth were looked for",
                    folder);
 }
 
@@ -522,24 +530,37 @@ static int open_meta(tensors *ts, const char *folder, dr_err *e)
     return rc != DR_OK ? err_wrap(e, rc, "%s", folder) : finish(ts, e);
 }
 
+/* The weights of a Hugging Face folder: one file or an index, safetensors or PyTorch's. */
+static const struct { const char *name; bool index, bin; } hf_files[] = {
+    { "model.safetensors", false, false }, { "model.safetensors.index.json", true, false },
+    { "pytorch_model.bin", false, true }, { "pytorch_model.bin.index.json", true, true },
+};
+enum { N_HF_FILES = sizeof hf_files / sizeof *hf_files };
+
+static int open_hf(tensors *ts, const char *folder, int k, const char *path, dr_err *e)
+{
+    int rc = read_configs(ts, folder, e);
+    if (rc != DR_OK) return rc;
+    if (!ts->config)
+        return err_set(e, DR_EIO, "%s: config.json is missing, and without it the weights cannot "
+                       "be understood", folder);
+    ts->bin = hf_files[k].bin;
+    if (hf_files[k].index) return open_index(ts, folder, path, e);
+    rc = open_part(ts, path, hf_files[k].name, e);
+    return rc != DR_OK ? rc : finish(ts, e);
+}
+
 static int open_folder(tensors *ts, const char *folder, dr_err *e)
 {
-    char *one = join(folder, "model.safetensors", e);
-    char *index = join(folder, "model.safetensors.index.json", e);
-    int rc = DR_ENOMEM;
-    if (one && index) {
-        bool has_one = os_exists(one);
-        if (!has_one && !os_exists(index)) rc = open_meta(ts, folder, e);
-        else if ((rc = read_configs(ts, folder, e)) != DR_OK) { /* said */ }
-        else if (!ts->config)
-            rc = err_set(e, DR_EIO, "%s: config.json is missing, and without it the weights cannot "
-                         "be understood", folder);
-        else if (!has_one) rc = open_index(ts, folder, index, e);
-        else if ((rc = open_part(ts, one, "model.safetensors", e)) == DR_OK) rc = finish(ts, e);
+    for (int k = 0; k < N_HF_FILES; k++) {
+        char *path = join(folder, hf_files[k].name, e);
+        if (!path) return DR_ENOMEM;
+        bool there = os_exists(path);
+        int rc = there ? open_hf(ts, folder, k, path, e) : DR_OK;
+        mem_free(path);
+        if (there) return rc;
     }
-    mem_free(one);
-    mem_free(index);
-    return rc;
+    return open_meta(ts, folder, e);
 }
 
 static void drop_part(part *p)
@@ -554,12 +575,16 @@ static void drop_part(part *p)
 /* A file of torch.save: the folder it lies in is the model, if it is one. */
 static int open_pth(tensors *ts, const char *path, dr_err *e)
 {
-    char *folder = folder_of(path, e), *params = folder ? join(folder, "params.json", e) : NULL;
+    bool bin = !strncmp(last_name(path), "pytorch_model", 13);
+    char *folder = folder_of(path, e), *params = folder ?
+                   join(folder, bin ? "config.json" : "params.json", e) : NULL;
     int rc = DR_ENOMEM;
-    if (params && !os_exists(params))
+    if (params && bin && os_exists(params))
+        rc = open_folder(ts, folder, e);
+    else if (params && !os_exists(params))
         rc = err_set(e, DR_EUNSUPPORTED, "%s is a PyTorch file, which says not how its model is "
-                     "built; Meta's form, consolidated.00.pth with params.json beside it, is read",
-                     path);
+                     "built; consolidated.00.pth with params.json beside it and pytorch_model.bin "
+                     "with config.json are read", path);
     else if (params)
         rc = open_meta(ts, folder, e);
     mem_free(folder);
@@ -603,7 +628,8 @@ tensors *tensors_open(const char *path, dr_err *e)
     int rc;
     if (os_is_dir(path)) {
         rc = open_folder(ts, path, e);
-    } else if (ends_with(path, "model.safetensors.index.json") && os_exists(path)) {
+    } else if ((ends_with(path, "model.safetensors.index.json") ||
+                ends_with(path, "pytorch_model.bin.index.json")) && os_exists(path)) {
         char *folder = folder_of(path, e);
         rc = folder ? open_folder(ts, folder, e) : DR_ENOMEM;
         mem_free(folder);
@@ -651,6 +677,7 @@ void tensors_close(tensors *ts)
 }
 
 container tensors_container(const tensors *ts) { return ts->kind; }
+bool tensors_is_bin(const tensors *ts) { return ts->bin; }
 const char *tensors_path(const tensors *ts) { return ts->path ? ts->path : ""; }
 int64_t tensors_count(const tensors *ts) { return ts->n; }
 

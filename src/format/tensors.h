@@ -1,8 +1,8 @@
 /* tensors.h - one view over every container: name -> type, shape, mapped bytes.
  *
  * A model argument is a GGUF file (the first part of a split one names the rest), a
- * .safetensors file, or a folder with model.safetensors or model.safetensors.index.json, or with
- * Meta's params.json and consolidated.00.pth … (format/meta.h puts their shards together).
+ * .safetensors file, a folder with model.safetensors or pytorch_model.bin or the index of either,
+ * or one with Meta's params.json and consolidated.00.pth … (format/meta.h puts their shards together).
  * The kind is found by looking at the bytes, never by the file's name alone.
  * Ownership: owns its mappings; everything handed out is borrowed from it. Immutable once
  * open: share freely. */
@@ -34,6 +34,8 @@ tensors *tensors_open(const char *path, dr_err *e);
 tensors *tensors_parse(const void *bytes, size_t n, dr_err *e);
 void tensors_close(tensors *ts);                               /* NULL is fine */
 container tensors_container(const tensors *ts);
+bool tensors_is_bin(const tensors *ts);                        /* CONTAINER_SAFETENSORS, but
+                                          the weights lie in pytorch_model*.bin */
 const char *tensors_path(const tensors *ts);                   /* what was opened */
 int64_t tensors_count(const tensors *ts);
 const tensor *tensors_at(const tensors *ts, int64_t i);

@@ -13,6 +13,7 @@
 #include "base/buf.h"
 #include "base/os.h"
 #include "format/gguf_write.h"
+#include "format/pth_write.h"
 #include "format/safetensors_write.h"
 #include "format/tensors.h"
 #include "hostile.h"
@@ -251,7 +252,9 @@ static void not_a_model(void **state)
     puts_file("adapter_model.safetensors", "");
     refused(dir, DR_EUNSUPPORTED, "LoRA adapter");
     puts_file("pytorch_model.bin", "");
-    refused(dir, DR_EUNSUPPORTED, "pytorch_model.bin is not read");
+    refused(dir, DR_EIO, "config.json is missing");
+    refused(at("pytorch_model.bin"), DR_EFORMAT, "is empty");
+    unlink(at("pytorch_model.bin"));
     puts_file("consolidated.00.pth", "PK\3\4");
     refused(dir, DR_EIO, "params.json is missing beside Meta's consolidated.*.pth");
     refused(at("consolidated.00.pth"), DR_EFORMAT, "this PyTorch file is damaged or cut short");
@@ -278,6 +281,54 @@ static void not_a_model(void **state)
     puts_file("config.json", "version https://git-lfs.github.com/spec/v1\nsize 1\n");
     put_st("model.safetensors", "a", NULL);
     refused(dir, DR_EFORMAT, "config.json: this is a Git LFS pointer");
+}
+
+static void put_bin(const char *file, const char *a, const char *b)
+{
+    dr_err e = {0};
+    pth_writer *w = pth_write_new("archive", &e);
+    int64_t dim[] = { 2, 3 };
+    float x[6] = { 1, 2, 3, 4, 5, 6 };
+    pth_add_tensor(w, a, DT_F32, 2, dim, &e);
+    if (b) pth_add_alias(w, b, a, &e);
+    pth_write_start(w, at(file), &e);
+    pth_write_data(w, x, sizeof x, &e);
+    if (pth_write_end(w, &e) != DR_OK) fail_msg("%s", e.msg);
+    pth_write_free(w);
+}
+
+/* Hugging Face's older folders: the same names in torch.save's files. */
+static void pytorch_bin(void **state)
+{
+    (void)state;
+    clean();
+    put_bin("pytorch_model.bin", "a", "b");
+    refused(at("pytorch_model.bin"), DR_EUNSUPPORTED, "says not how its model is built");
+    puts_file("config.json", "{\"model_type\": \"llama\"}");
+    for (int file = 0; file < 2; file++) {
+        tensors *ts = opened(file ? at("pytorch_model.bin") : dir);
+        assert_true(tensors_is_bin(ts) && tensors_container(ts) == CONTAINER_SAFETENSORS);
+        assert_int_equal(tensors_count(ts), 2);
+        assert_ptr_equal(tensors_find(ts, "b")->data, tensors_find(ts, "a")->data);
+        assert_non_null(tensors_config(ts));
+        tensors_close(ts);
+    }
+    clean();
+    put_bin("x-00001-of-00002.bin", "a", NULL);
+    put_bin("x-00002-of-00002.bin", "b", NULL);
+    puts_file("config.json", "{}");
+    puts_file("pytorch_model.bin.index.json", "{\"weight_map\": {\"a\": \"x-00001-of-00002.bin\", "
+              "\"b\": \"x-00002-of-00002.bin\"}}");
+    for (int file = 0; file < 2; file++) {
+        tensors *ts = opened(file ? at("pytorch_model.bin.index.json") : dir);
+        assert_int_equal(tensors_count(ts), 2);
+        assert_int_equal(((const float *)(const void *)tensors_find(ts, "b")->data)[5], 6);
+        tensors_close(ts);
+    }
+    put_st("x-00002-of-00002.bin", "b", NULL);
+    refused(dir, DR_EFORMAT, "x-00002-of-00002.bin is no PyTorch file");
+    puts_file("x-00002-of-00002.bin", "PK");
+    refused(dir, DR_EFORMAT, "x-00002-of-00002.bin: neither");
 }
 
 static void quantised_elsewhere(void **state)
@@ -481,6 +532,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(gguf_single), cmocka_unit_test(gguf_split), cmocka_unit_test(st_folder),
         cmocka_unit_test(shards), cmocka_unit_test(not_a_model),
+        cmocka_unit_test(pytorch_bin),
         cmocka_unit_test(quantised_elsewhere), cmocka_unit_test(fp8_forms),
         cmocka_unit_test(unaligned),
         cmocka_unit_test(hostile), cmocka_unit_test(lying_count),

@@ -319,8 +319,33 @@ def written():
     close(logits("hf", IDS), reference("hf", w, IDS), "F32, for comparison")
 
 
+def bins():
+    """Hugging Face's pytorch_model.bin as save_pretrained of older transformers wrote it."""
+    for tied in (0, 1):
+        run("synth", "--shape", SHAPE + f",tied={tied}", "--type", "BF16", "--seed", "6", "--out", "hf")
+        w = load_file("hf/model.safetensors")
+        if tied:
+            w["lm_head.weight"] = w["model.embed_tokens.weight"]
+        shutil.rmtree("bin", ignore_errors=True)
+        os.makedirs("bin")
+        shutil.copy("hf/config.json", "bin")
+        torch.save(w, "bin/pytorch_model.bin")
+        want = logits("hf", IDS)
+        check(np.array_equal(logits("bin", IDS), want), f"pytorch_model.bin, tied {tied}")
+        os.remove("bin/pytorch_model.bin")
+        names, wmap = sorted(w), {}
+        for i in range(3):
+            f = f"pytorch_model-{i + 1:05d}-of-00003.bin"
+            part = {k: w[k] for k in names[i::3]}
+            torch.save(part, "bin/" + f)
+            wmap.update({k: f for k in part})
+        json.dump({"metadata": {}, "weight_map": wmap}, open("bin/pytorch_model.bin.index.json", "w"))
+        check(np.array_equal(logits("bin", IDS), want), f"pytorch_model.bin in three, tied {tied}")
+
+
 print(f"torch {torch.__version__}, transformers {transformers.__version__}")
 meta_forms()
+bins()
 written()
 fp8_forms()
 print(f"{failed} failed")
