@@ -270,7 +270,8 @@ lora *lora_open(const lora_ref *ref, const hparams *h, bool adjacent, dr_err *e)
     tensors *ts = NULL;
     json_t *config = NULL;
     lora *l = NULL;
-    if (model.bad || conf.bad) err_set(&inner, DR_EINVAL, "the path is too long");
+    if (strlen(ref->path) > 4000) err_set(&inner, DR_EINVAL, "the path is too long");
+    else if (model.bad || conf.bad) err_nomem(&inner, strlen(ref->path), "a path");
     else if (dir && !os_exists(buf_str(&model)))
         err_set(&inner, DR_EIO, "there is no adapter_model.safetensors in it");
     else ts = tensors_open(buf_str(&model), &inner);

@@ -105,17 +105,20 @@ static int same_shape(const merging *m, const pack_source *s, const char *path, 
     return DR_OK;
 }
 
-static tokenizer *tokenizer_of(const pack_source *s)
+/* *t NULL: it has none that is read. Only a want of memory is an error. */
+static int tokenizer_of(const pack_source *s, tokenizer **t, dr_err *e)
 {
     const gguf *g = tensors_gguf(s->ts);
-    return g ? tok_from_gguf(g, NULL) : tok_open(tensors_path(s->ts), NULL);
+    dr_err why = {0};
+    *t = g ? tok_from_gguf(g, &why) : tok_open(tensors_path(s->ts), &why);
+    return *t || why.code != DR_ENOMEM ? DR_OK : err_set(e, why.code, "%s", why.msg);
 }
 
 static int same_tokens(const merging *m, const tokenizer *a, const pack_source *s, const char *path,
                        dr_err *e)
 {
-    tokenizer *b = tokenizer_of(s);
-    int rc = DR_OK;
+    tokenizer *b;
+    int rc = tokenizer_of(s, &b, e);
     if (a && b && tok_count(a) != tok_count(b))
         rc = err_set(e, DR_EINVAL, "%.100s and %.100s have tokenizers of %d and %d tokens",
                      m->o->conv.in, path, tok_count(a), tok_count(b));
@@ -144,7 +147,8 @@ static int open_models(merging *m, dr_err *e)
     for (int i = 0; i <= n; i++) m->share[i] /= sum;
     if (!(isfinite(sum) && sum > 0))
         return err_set(e, DR_EINVAL, "weights with a sum of %g: more than 0 is wanted", sum);
-    tokenizer *t = tokenizer_of(m->base);
+    tokenizer *t;
+    rc = tokenizer_of(m->base, &t, e);
     for (int i = 0; !rc && i < n; i++) {
         rc = pack_source_open(&m->src[i], m->o->more[i], e);
         if (!rc) rc = same_shape(m, &m->src[i], m->o->more[i], e);

@@ -15,6 +15,7 @@
 #include "format/json.h"
 #include "format/safetensors_write.h"
 #include "gen/session.h"
+#include "pack/merge.h"
 #include "pack/synth.h"
 #include "hostile.h"
 
@@ -486,6 +487,62 @@ static void hostile(void **state)
     }
 }
 
+/* drover merge: what is written is what is computed here; and every allocation may fail. */
+static void merges(void **state)
+{
+    (void)state;
+    char base[100], out[100];
+    snprintf(base, sizeof base, "%s/base.gguf", dir);
+    snprintf(out, sizeof out, "%s/out.gguf", dir);
+    image im = make(), want = make();
+    merge_here(want, 2, 0, N_TARGETS);
+    write_file(base, im.bytes, im.n);
+    write_peft(peft_dir, config, 0, N_TARGETS);
+    lora_ref ref = { peft_dir, 1 };
+    const char *more[] = { base, base };
+    double weight[] = { 1, 2, 5 };
+    dr_err e = {0};
+    pool *p = pool_new(1, &e);           /* workers free what started them when they get to it */
+    for (int kind = 0; kind < 2; kind++) {
+        merge_opt o = { .conv = { .in = base, .out = out, .to = CONTAINER_GGUF, .type = CONVERT_KEEP,
+                                  .force = true } };
+        if (kind) o.more = more, o.n_more = 2, o.weight = weight;
+        else o.lora = &ref, o.n_lora = 1;
+        for (long k = 0; ; k += 1 + k / 8) {
+            size_t live = mem_live_bytes();
+            e = (dr_err){0};
+            mem_fail_after(k);
+            int rc = merge(&o, p, &e);
+            mem_fail_after(-1);
+            if (mem_live_bytes() != live)
+                fail_msg("allocation %ld: %zu bytes stay", k, mem_live_bytes() - live);
+            if (rc == DR_OK) break;
+            if (rc != DR_ENOMEM) fail_msg("allocation %ld: %d %s", k, rc, e.msg);
+        }
+        tensors *got = tensors_open(out, &e), *ref_ts = tensors_parse(kind ? im.bytes : want.bytes, im.n, &e);
+        if (!got) fail_msg("%s", e.msg);
+        assert_true(tensors_count(got) == tensors_count(ref_ts));
+        for (int64_t i = 0; i < tensors_count(got); i++) {
+            const tensor *a = tensors_at(got, i);
+            char name[128];
+            snprintf(name, sizeof name, SPAN_FMT, SPAN_ARG(a->name));
+            const tensor *b = tensors_find(ref_ts, name);
+            assert_true(b && b->bytes == a->bytes);
+            for (size_t k = 0; k < a->bytes / 4; k++) {     // an ulp: B was rounded with its factor
+                float x, y;
+                memcpy(&x, a->data + 4 * k, 4), memcpy(&y, b->data + 4 * k, 4);
+                if (fabsf(x - y) > 2e-7f * (fabsf(y) + 1)) fail_msg("%s[%zu]: %g, not %g", name, k, (double)x, (double)y);
+            }
+        }
+        tensors_close(got);
+        tensors_close(ref_ts);
+    }
+    pool_free(p);
+    unlink(base), unlink(out);
+    mem_pages_free(im.bytes, im.n);
+    mem_pages_free(want.bytes, want.n);
+}
+
 static int set_up(void **state)
 {
     (void)state;
@@ -511,7 +568,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(adds_what_merging_adds), cmocka_unit_test(bits_and_memory),
         cmocka_unit_test(factors), cmocka_unit_test(misfits), cmocka_unit_test(references),
-        cmocka_unit_test(hostile),
+        cmocka_unit_test(merges), cmocka_unit_test(hostile),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
