@@ -11,7 +11,8 @@ static double j_num(const json_t *c, const char *key, double fallback)
 int64_t meta_ffn(int64_t dim, double multiplier, int64_t multiple_of)
 {
     int64_t f = (int64_t)(2.0 * (double)(4 * dim) / 3);
-    if (multiplier > 0) f = (int64_t)(multiplier * (double)f);
+    double scaled = multiplier * (double)f;
+    if (multiplier > 0) f = scaled < 0x1p53 ? (int64_t)scaled : (int64_t)1 << 53;
     return multiple_of * ((f + multiple_of - 1) / multiple_of);
 }
 

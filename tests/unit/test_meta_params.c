@@ -105,6 +105,8 @@ static void test_official(void **state)
 static void test_refused(void **state)
 {
     (void)state;
+    assert_int_equal(read_text("{\"dim\": 8, \"n_layers\": 1, \"n_heads\": 1, "
+                               "\"ffn_dim_multiplier\": 1e300}", 8, DR_OK, NULL).F, INT32_MAX);
     read_text("{}", 8, DR_EFORMAT, "dim is missing");
     read_text("{\"dim\": \"x\"}", 8, DR_EFORMAT, "dim is not a whole number");
     read_text("{\"dim\": 8, \"n_layers\": 1, \"n_heads\": 0}", 8, DR_EFORMAT, "n_heads 0");

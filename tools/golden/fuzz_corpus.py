@@ -130,6 +130,20 @@ put(L, "peer", b"_logits_" + struct.pack("<3i6i", 6, 5, 1, 0, 1, 2, 3, 4, 0) +
     struct.pack("<ff6H", 16 / 65535, -16.5, 65535, 0, 60000, 30000, 7, 0) * 2)
 
 
+META = {"dim": 4096, "n_layers": 32, "n_heads": 32, "n_kv_heads": 8, "vocab_size": 8,
+        "ffn_dim_multiplier": 1.3, "multiple_of": 1024, "norm_eps": 1e-05, "rope_theta": 500000.0,
+        "use_scaled_rope": True}
+os.makedirs(os.path.join(root, "params"), exist_ok=True)
+put(["params"], "llama3", json.dumps(META).encode())
+put(["params"], "llama2", b'{"dim": 64, "multiple_of": 256, "n_heads": 2, "n_layers": 1, '
+    b'"norm_eps": 1e-06, "vocab_size": -1}')
+put(["params"], "mistral", b'{"dim": 64, "n_layers": 1, "head_dim": 16, "hidden_dim": 100, "n_heads": 4, '
+    b'"n_kv_heads": 2, "norm_eps": 1e-05, "sliding_window": 16, "vocab_size": 8}')
+put(["params"], "huge", b'{"dim": 2147483647, "n_layers": 2147483647, "n_heads": 1, "vocab_size": 8, '
+    b'"ffn_dim_multiplier": 1e300, "multiple_of": 2147483647}')
+put(["params"], "int4", b'{"quantization_args": {"scheme": "int4_weight_int8_dynamic_activation"}}')
+
+
 def tuple_of(*parts):
     return b"(" + b"".join(parts) + b"t"
 
