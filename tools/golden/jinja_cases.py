@@ -65,7 +65,7 @@ d | dictsort, {"b": 1, "A": 2} | dictsort, {"b": 1, "A": 2} | dictsort(true), {"
 ms | groupby("role") | map("first") | list, [{"a": "X"}, {"a": "x"}, {"a": "y"}] | groupby("a"), [{"a": 1}, {}] | groupby("a", default=0) | list
 "42" | int, "4.7" | int, "x" | int, "x" | int(5), "0x1f" | int(0, 16), " 12 " | int, none | int, 3.9 | int, -3.9 | int, true | int, "1_000" | int, "1e3" | int, "" | int, "-7" | int, "101" | int(base=2), [] | int
 "3.5" | float, "x" | float, "x" | float(1.5), " 1e3 " | float, 3 | float, none | float, true | float, "1_0.5" | float
-2.5 | round, 3.5 | round, 2.675 | round(2), 42.55 | round(1, "floor"), 42.51 | round(1, "ceil"), 42 | round, -2.5 | round, 1234.5 | round(-2), 0.5 | round, 1.5 | round(method="ceil")
+2.5 | round, 3.5 | round, 2.675 | round(2), 42.55 | round(1, "floor"), 42.51 | round(1, "ceil"), 42 | round, -2.5 | round, 1234.5 | round(-2), 1284.5 | round(-2), 1250.0 | round(-2), 0.5 | round, 1.5 | round(method="ceil")
 -5 | abs, (-5) | abs, 5.5 | abs, -x | abs, (-x) | abs, true | abs, "a b c" | wordcount, "" | wordcount, "foo bar baz qux" | truncate(9), "foo bar baz qux" | truncate(9, true), "foo bar baz qux" | truncate(11), "foo bar baz qux" | truncate(11, false, "..", 0)
 "a\nb\n\nc" | indent, "a\nb" | indent(2, true), "a\n\nb" | indent(2, blank=true), "a\nb" | indent("> "), "a\n" | indent(2) ~ "|", "" | indent ~ "|", "a\r\nb" | indent(1)
 "<a href='x'>\"&" | escape, "<" | e | e, "<" | escape | string, ("<" | safe) ~ "<", ("<b>" | safe) + "<i>", "<i>" + ("<b>" | safe), ("<" | safe) | upper, "<b>" | safe | length, ("a" | safe) is escaped, "<" | e | forceescape, ["<" | safe], "<b>" | safe | trim + "<"
