@@ -97,7 +97,7 @@ static void own(vars *x, const char *name, const char *s)
 static int render(const chat_opt *o, const chat_msg *m, int n, jinja_out *out, dr_err *e)
 {
     const chat_template *c = o->template;
-    DR_ASSERT(c);
+    if (!c) return err_set(e, DR_EINVAL, "the format jinja without a template");
     if (n <= 0) return err_set(e, DR_EINVAL, "a conversation without messages");
     if (json_object_size(o->kwargs) > MAX_VARS - 12)
         return err_set(e, DR_EINVAL, "more than %d variables for the template", MAX_VARS - 12);

@@ -136,7 +136,7 @@ static void refusals(void **state)
     json_t *call = json_loads("[{\"function\":{\"name\":\"f\",\"arguments\":\"{\"}}]", 0, NULL);
     buf b;
     buf_init(&b, 10000);
-    for (int k = 0; k < CHAT_N; k++) {
+    for (int k = 0; k < CHAT_JINJA; k++) {
         chat_opt o = { .kind = (chat_kind)k };
         chat_msg m = { .role = "user", .content = "x" };
         dr_err e = { 0 };

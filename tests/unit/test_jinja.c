@@ -237,6 +237,10 @@ static void stop_and_detection(void **state)
     chat_opt o = { .kind = CHAT_JINJA, .template = c };
     assert_true(chat_is_stop(t, &o, tok_find(t, span_of("<|end_header_id|>"))));
     assert_true(!chat_is_stop(t, &o, tok_find(t, span_of("<|start_header_id|>"))));
+    chat_msg m = { .role = "user", .content = "x" };
+    buf b = { .cap_max = 1000 };
+    assert_int_equal(chat_render(&(chat_opt){ .kind = CHAT_JINJA }, &m, 1, &b, &e), DR_EINVAL);
+    e = (dr_err){ 0 };
     chat_template_free(c);
     assert_null(chat_template_open(t, span_of("{% if %}"), &e));
     assert_int_equal(e.code, DR_EFORMAT);
