@@ -79,5 +79,7 @@ typedef struct { bool there, open, negative; char digits[400]; int whole; } boun
 /* digits without a point; the first `whole` of them stand before it. */
 bool bound_read(const json_t *v, bool open, bound *b);
 int bound_compare(const bound *a, const bound *b);
+/* The closest bounds of all the schemas. */
+bool bounds_of(schema *c, const spread *s, bound *lo, bound *hi);
 gx *bound_range(gctx *g, const bound *lo, const bound *hi, bool ints);
 #endif

@@ -330,25 +330,10 @@ static bool values_apart(schema *c, const json_t *v, bool single, const atom *a,
     return true;
 }
 
-static void number_bounds(const spread *s, bound *lo, bound *hi)
-{
-    static const struct { const char *key; bool open, up; } k[] = {
-        { "minimum", false, false }, { "exclusiveMinimum", true, false },
-        { "maximum", false, true }, { "exclusiveMaximum", true, true } };
-    *lo = *hi = (bound){0};
-    for (int i = 0; i < s->n; i++)
-        for (int j = 0; j < 4; j++) {
-            bound b, *to = k[j].up ? hi : lo;
-            if (!bound_read(json_object_get(s->s[i], k[j].key), k[j].open, &b)) continue;
-            int cmp = to->there ? bound_compare(&b, to) : 0;
-            if (!to->there || (k[j].up ? cmp < 0 : cmp > 0) || (cmp == 0 && b.open)) *to = b;
-        }
-}
-
-static bool numbers_apart(const spread *a, const spread *b)
+static bool numbers_apart(schema *c, const spread *a, const spread *b)
 {
     bound alo, ahi, blo, bhi;
-    number_bounds(a, &alo, &ahi), number_bounds(b, &blo, &bhi);
+    if (!bounds_of(c, a, &alo, &ahi) || !bounds_of(c, b, &blo, &bhi)) return false;
     int x = ahi.there && blo.there ? bound_compare(&ahi, &blo) : 1;
     int y = bhi.there && alo.there ? bound_compare(&bhi, &alo) : 1;
     return x < 0 || y < 0 || (x == 0 && (ahi.open || blo.open)) || (y == 0 && (bhi.open || alo.open));
@@ -433,7 +418,7 @@ bool schema_disjoint(schema *c, const atom *a, int n_a, const atom *b, int n_b)
         apart = values_apart(c, values, single, a, n_a, b, n_b);
     } else {
         if (both & (T_NULL | T_FALSE | T_TRUE)) apart = false;
-        if (both & (T_INT | T_FRAC)) apart = apart && numbers_apart(&x, &y);
+        if (both & (T_INT | T_FRAC)) apart = apart && numbers_apart(c, &x, &y);
         if (both & T_STR) apart = apart && strings_apart(c, &x, &y);
         if (both & T_ARR) apart = apart && arrays_apart(c, &x, &y);
         if (both & T_OBJ) apart = apart && objects_apart(c, &x, &y);

@@ -30,16 +30,23 @@ static void limits(schema *c, const spread *s, const char *min, const char *max,
 
 /* ---- numbers */
 
-static void tighten(schema *c, const spread *s, const char *key, bool open, bool up, bound *b)
+bool bounds_of(schema *c, const spread *s, bound *lo, bound *hi)
 {
-    for (int i = 0; i < s->n; i++) {
-        const json_t *x = json_object_get(s->s[i], key);
-        bound n;
-        if (!x) continue;
-        if (!bound_read(x, open, &n)) { refuse(c, "\"%s\" is not a number", key); return; }
-        int cmp = b->there ? bound_compare(&n, b) : 0;
-        if (!b->there || (up ? cmp < 0 : cmp > 0) || (cmp == 0 && open)) *b = n;
-    }
+    static const struct { const char *key; bool open, up; } k[] = {
+        { "minimum", false, false }, { "exclusiveMinimum", true, false },
+        { "maximum", false, true }, { "exclusiveMaximum", true, true } };
+    *lo = *hi = (bound){0};
+    for (int i = 0; i < s->n; i++)
+        for (int j = 0; j < 4; j++) {
+            const json_t *x = json_object_get(s->s[i], k[j].key);
+            bound b, *to = k[j].up ? hi : lo;
+            if (!x) continue;
+            if (!bound_read(x, k[j].open, &b))
+                return refuse(c, "\"%s\" is not a number", k[j].key), false;
+            int cmp = to->there ? bound_compare(&b, to) : 0;
+            if (!to->there || (k[j].up ? cmp < 0 : cmp > 0) || (cmp == 0 && b.open)) *to = b;
+        }
+    return true;
 }
 
 gx *number_gx(schema *c, const spread *s)
@@ -48,7 +55,7 @@ gx *number_gx(schema *c, const spread *s)
         *const real = "-?(?:0|[1-9][0-9]*)(?:\\.[0-9]+)?"
                       "(?:[eE][+-]?(?:[0-9]{1,2}|1[0-9]{2}|2[0-8][0-9]))?";
     gctx *g = c->g;
-    bound lo = {0}, hi = {0};
+    bound lo, hi;
     bool ints = !(s->types & T_FRAC);
     if (!(s->types & T_INT)) return refuse(c, "wants numbers that are not integers"), NULL;
     for (int i = 0; i < s->n; i++) {
@@ -57,9 +64,7 @@ gx *number_gx(schema *c, const spread *s)
         if (json_is_integer(m) && json_integer_value(m) == 1) ints = true;
         else return refuse(c, "uses \"multipleOf\", which is supported for 1 only"), NULL;
     }
-    tighten(c, s, "minimum", false, false, &lo), tighten(c, s, "exclusiveMinimum", true, false, &lo);
-    tighten(c, s, "maximum", false, true, &hi), tighten(c, s, "exclusiveMaximum", true, true, &hi);
-    if (g->rc) return NULL;
+    if (!bounds_of(c, s, &lo, &hi)) return NULL;
     if (lo.there || hi.there) {
         if (lo.there && hi.there && bound_compare(&lo, &hi) > 0) return gx_new(g, GX_NEVER);
         return bound_range(g, &lo, &hi, ints);
