@@ -281,6 +281,10 @@ static void constraint_and_stops(void **state)
     gen_result c = reply(s, &o);
     assert_true(!c.satisfied && c.finish == GEN_STOP_STRING);
     assert_string_equal(buf_str(&c.text), "abcd");
+    stop[0] = "gh";                                          /* it ends the text, and is taken off it */
+    gen_result d = reply(s, &o);
+    assert_true(!d.satisfied && d.finish == GEN_STOP_STRING);
+    gen_result_free(&d);
     gen_result_free(&a), gen_result_free(&b), gen_result_free(&c);
     let_go(h);
     session_free(s);
