@@ -15,6 +15,7 @@ const command *const cmd_table[] = {
     &cmd_info,
     &cmd_convert,
     &cmd_merge,
+    &cmd_quantize,
     &cmd_bench,
     &cmd_chat_render,
     &cmd_logits,

@@ -55,7 +55,8 @@ static void copy_kv(const pack_job *j, const layout *p, const gguf *g, gguf_writ
     bool same = same_types(p) && j->file_type < 0;
     for (uint64_t i = 0; i < g->n_kv; i++) {
         bool leave = !same && (span_is(g->kv[i].key, "general.file_type") ||
-                               span_is(g->kv[i].key, "general.quantization_version"));
+                               span_is(g->kv[i].key, "general.quantization_version") ||
+                               (g->kv[i].key.n > 9 && !memcmp(g->kv[i].key.p, "quantize.", 9)));
         for (size_t k = 0; k < sizeof not / sizeof *not; k++)
             leave |= span_is(g->kv[i].key, not[k]);
         if (!leave) gguf_put_kv(w, &g->kv[i]);

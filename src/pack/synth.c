@@ -11,6 +11,7 @@
 #include "format/quant.h"
 #include "format/safetensors_write.h"
 #include "model/rope.h"
+#include "pack/quant_rows.h"
 #include "pack/synth_priv.h"
 
 enum { SLICE = 16 << 20, ROWS_PER_CHUNK = 8 };
@@ -52,7 +53,8 @@ void synth_rows(const synth_shape *s, uint64_t seed, container c, const synth_te
             out += k;
             continue;
         }
-        quant_row(t->type, tmp, out, t->cols);
+        if (quant_row(t->type, tmp, out, t->cols) == DR_EUNSUPPORTED)
+            quant_rows(t->type, tmp, NULL, out, 1, t->cols, NULL);    // types that are searched for
         out += type_row_bytes(t->type, t->cols);
     }
 }

@@ -10,6 +10,7 @@
 #include "base/err.h"
 #include "base/pool.h"
 #include "format/tensors.h"
+#include "pack/mix.h"
 
 typedef struct {
     char name[32];                   /* as asked for: "llama-3.2-1b" */
@@ -28,12 +29,12 @@ int synth_shape_read(synth_shape *s, const char *spec, dr_err *e);
 /* Names of the table, one after the other; NULL at the end. */
 const char *synth_shape_name(int i);
 
-/* What type each matrix gets. A type's own name means all matrices; Q3_K_S … Q5_K_M are
- * llama.cpp's mixes. Rows that do not fit a block fall back as llama.cpp's do. FP8 is the form of
+/* What type each matrix gets. A type's own name means all matrices; other names are
+ * mixes (mix.h). Rows that do not fit a block fall back as llama.cpp's do. FP8 is the form of
  * Meta's FP8 models, the feed-forward of all layers but the first and the last with a scale a row,
  * the rest BF16; FP8_DYNAMIC is compressed-tensors', every matrix in the layers. */
 typedef enum { SYNTH_NO_FP8, SYNTH_FP8, SYNTH_FP8_DYNAMIC } synth_fp8;
-typedef struct { dtype base; int mix; synth_fp8 fp8; } synth_types;
+typedef struct { dtype base; const mix *mix; synth_fp8 fp8; } synth_types;
 int synth_types_read(synth_types *t, const char *name, dr_err *e);
 
 typedef struct {

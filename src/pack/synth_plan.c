@@ -2,9 +2,8 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <strings.h>
 #include "base/mem.h"
-#include "format/quant.h"
+#include "pack/mix.h"
 #include "pack/synth_priv.h"
 
 const synth_kind_info synth_kinds[N_KINDS] = {
@@ -39,104 +38,53 @@ const synth_kind_info synth_kinds[N_KINDS] = {
     [KIND_ROPE] = { "rope_freqs.weight", NULL },
 };
 
-/* llama.cpp's mixes (src/llama-quant.cpp, llama_tensor_get_type_impl, dense Llama). */
-enum { MIX_PURE, MIX_3S, MIX_3M, MIX_3L, MIX_4S, MIX_4M, MIX_5S, MIX_5M };
-static const struct { const char *name; dtype base; int mix, ftype; } mixes[] = {
-    { "Q3_K_S", DT_Q3_K, MIX_3S, 11 }, { "Q3_K_M", DT_Q3_K, MIX_3M, 12 },
-    { "Q3_K_L", DT_Q3_K, MIX_3L, 13 }, { "Q4_K_S", DT_Q4_K, MIX_4S, 14 },
-    { "Q4_K_M", DT_Q4_K, MIX_4M, 15 }, { "Q5_K_S", DT_Q5_K, MIX_5S, 16 },
-    { "Q5_K_M", DT_Q5_K, MIX_5M, 17 },
-};
-static const struct { dtype type; int ftype; } pure_ftypes[] = {
-    { DT_F32, 0 }, { DT_F16, 1 }, { DT_BF16, 32 }, { DT_Q4_0, 2 }, { DT_Q4_1, 3 },
-    { DT_Q8_0, 7 }, { DT_Q5_0, 8 }, { DT_Q5_1, 9 }, { DT_Q2_K, 10 }, { DT_Q3_K, 11 },
-    { DT_Q4_K, 14 }, { DT_Q5_K, 16 }, { DT_Q6_K, 18 }, { DT_IQ2_XXS, 19 }, { DT_IQ2_XS, 20 },
-    { DT_IQ3_XXS, 23 }, { DT_IQ4_NL, 25 }, { DT_IQ3_S, 26 }, { DT_IQ2_S, 28 }, { DT_IQ4_XS, 30 },
-    { DT_MXFP4, 38 },
-};
-
 int synth_types_read(synth_types *t, const char *name, dr_err *e)
 {
-    for (size_t i = 0; i < sizeof mixes / sizeof *mixes; i++)
-        if (!strcasecmp(mixes[i].name, name)) {
-            *t = (synth_types){ mixes[i].base, mixes[i].mix, SYNTH_NO_FP8 };
-            return DR_OK;
-        }
     static const struct { const char *name; synth_fp8 fp8; } fp8[] = {
         { "FP8", SYNTH_FP8 }, { "FP8_DYNAMIC", SYNTH_FP8_DYNAMIC },
     };
     for (size_t i = 0; i < sizeof fp8 / sizeof *fp8; i++)
         if (!strcasecmp(fp8[i].name, name)) {
-            *t = (synth_types){ DT_BF16, MIX_PURE, fp8[i].fp8 };
+            *t = (synth_types){ DT_BF16, NULL, fp8[i].fp8 };
             return DR_OK;
         }
     const type_info *ti = type_by_name(name);
-    if (!ti) {
-        char known[256] = "";
+    const mix *m = ti ? NULL : mix_find(name);
+    if (!ti && !m) {
+        char known[512] = "";
         for (int i = 0; i < n_types; i++)
             snprintf(known + strlen(known), sizeof known - strlen(known), " %s",
                      type_table[i].name);
-        return err_set(e, DR_EINVAL, "no weight type is called %.40s; there are%s and the mixes "
-                       "Q3_K_S Q3_K_M Q3_K_L Q4_K_S Q4_K_M Q5_K_S Q5_K_M FP8 FP8_DYNAMIC", name,
-                       known);
+        snprintf(known + strlen(known), sizeof known - strlen(known), " and the mixes");
+        for (int i = 0; i < n_mixes; i++)
+            if (!type_by_name(mix_table[i].name))
+                snprintf(known + strlen(known), sizeof known - strlen(known), " %s",
+                         mix_table[i].name);
+        snprintf(known + strlen(known), sizeof known - strlen(known), " FP8 FP8_DYNAMIC");
+        return err_set(e, DR_EINVAL, "no weight type is called %.40s; there are%s", name, known);
     }
-    uint8_t nothing;
-    if (ti->type == DT_F8_E4M3 || quant_row(ti->type, &(float){0}, &nothing, 0) != DR_OK)
-        return err_set(e, DR_EUNSUPPORTED, "weights of type %s are read but not written here",
-                       ti->name);
-    *t = (synth_types){ ti->type, MIX_PURE, SYNTH_NO_FP8 };
+    if (ti && ti->type == DT_F8_E4M3)
+        return err_set(e, DR_EUNSUPPORTED, "weights of type %s are read but not made here: drover "
+                       "convert writes them", ti->name);
+    *t = (synth_types){ ti ? ti->type : m->base, m, SYNTH_NO_FP8 };
     return DR_OK;
 }
 
 int synth_ftype(synth_types t)
 {
-    for (size_t i = 0; i < sizeof mixes / sizeof *mixes; i++)
-        if (t.mix && mixes[i].mix == t.mix) return mixes[i].ftype;
-    for (size_t i = 0; i < sizeof pure_ftypes / sizeof *pure_ftypes; i++)
-        if (pure_ftypes[i].type == t.base) return pure_ftypes[i].ftype;
-    return 0;
+    int ftype = t.mix ? t.mix->ftype : mix_ftype_of(t.base);
+    return ftype < 0 ? 0 : ftype;
 }
 
-/* Layers in which a mix spends more bits: the first and last eighth, and each third between. */
-static bool more_bits(int64_t i, int64_t n)
+/* What each kind of matrix is to mix.h. */
+static mix_part part_of(int kind)
 {
-    return i < n / 8 || i >= 7 * n / 8 || (i - n / 8) % 3 == 2;
-}
-
-static dtype mixed(const synth_shape *s, synth_types t, int kind, int64_t i)
-{
-    dtype y = t.base;
-    if (kind == KIND_HEAD || (kind == KIND_EMBD && s->tied)) return DT_Q6_K;
-    if (kind == KIND_V) {
-        if (t.mix == MIX_3M) y = i < 2 ? DT_Q5_K : DT_Q4_K;
-        else if (t.mix == MIX_3L || (t.mix == MIX_4S && i < 4)) y = DT_Q5_K;
-        else if ((t.mix == MIX_4M || t.mix == MIX_5M) && more_bits(i, s->L)) y = DT_Q6_K;
-        if (s->L == 80 && (y == DT_Q3_K || y == DT_Q4_K)) y = DT_Q5_K;    // the 70B shape
-    } else if (kind == KIND_DOWN) {
-        if (t.mix == MIX_3M) y = i < s->L / 16 ? DT_Q5_K : DT_Q4_K;
-        else if (t.mix == MIX_3L || (t.mix == MIX_4S && i < s->L / 8)) y = DT_Q5_K;
-        else if ((t.mix == MIX_4M || t.mix == MIX_5M) && more_bits(i, s->L)) y = DT_Q6_K;
-    } else if (kind == KIND_O) {
-        if (t.mix == MIX_3M) y = DT_Q4_K;
-        else if (t.mix == MIX_3L) y = DT_Q5_K;
-    }
-    return y;
-}
-
-/* Rows that are no multiple of the block take the nearest type that fits. */
-static dtype fitting(dtype y, int64_t cols)
-{
-    if (cols % type_get(y)->elems == 0) return y;
-    switch (y) {
-    case DT_Q2_K: case DT_Q3_K: y = DT_Q4_0; break;
-    case DT_IQ2_XXS: case DT_IQ2_XS: case DT_IQ2_S: case DT_IQ3_XXS: case DT_IQ3_S:
-    case DT_IQ4_XS: y = DT_IQ4_NL; break;
-    case DT_Q4_K: y = DT_Q5_0; break;
-    case DT_Q5_K: y = DT_Q5_1; break;
-    case DT_Q6_K: y = DT_Q8_0; break;
-    default: break;
-    }
-    return cols % type_get(y)->elems ? DT_F16 : y;
+    static const mix_part parts[N_KINDS] = {
+        [KIND_EMBD] = MIX_EMBD, [KIND_HEAD] = MIX_HEAD, [KIND_Q] = MIX_Q, [KIND_K] = MIX_K,
+        [KIND_V] = MIX_V, [KIND_O] = MIX_O, [KIND_GATE] = MIX_GATE, [KIND_UP] = MIX_UP,
+        [KIND_DOWN] = MIX_DOWN,
+    };
+    return parts[kind];
 }
 
 static void dims(const synth_shape *s, int kind, int64_t *rows, int64_t *cols)
@@ -184,7 +132,11 @@ static void add(synth_tensor **at, const synth_shape *s, synth_types types, cont
     else snprintf(t->name, sizeof t->name, "%s.%" PRId64 ".%s", in, layer, name);
     dims(s, kind, &t->rows, &t->cols);
     if (t->n_dims == 1) t->type = g ? DT_F32 : types.base;
-    else t->type = fitting(types.mix ? mixed(s, types, kind, layer) : types.base, t->cols);
+    else {
+        mix_model m = { s->L, s->nh, s->nkv, s->tied, false };
+        t->type = mix_fit(types.mix ? mix_type(types.mix, &m, part_of(kind), layer, t->cols) :
+                          types.base, t->cols);
+    }
     if (!is_fp8(s, types, kind, layer)) return;
     t->type = DT_F8_E4M3;
     if (meta) return;                              // its scales are in a file of their own
