@@ -16,6 +16,7 @@ const command *const cmd_table[] = {
     &cmd_convert,
     &cmd_merge,
     &cmd_quantize,
+    &cmd_imatrix,
     &cmd_bench,
     &cmd_chat_render,
     &cmd_logits,

@@ -64,6 +64,7 @@ int cmd_done(const command *c);
 extern const command cmd_bench;
 extern const command cmd_convert;
 extern const command cmd_quantize;
+extern const command cmd_imatrix;
 extern const command cmd_chat_render;
 extern const command cmd_get;
 extern const command cmd_grammar_check;

@@ -303,6 +303,7 @@ static void cpu_matmul(dev *d, const mm_out *out, int n_out, const float *x, siz
     cpu *c = (cpu *)d;
     int K = out[0].w->K;
     DR_ASSERT(n_out <= MM_OUTS && N <= c->N && K <= c->K);
+    if (d->watch) d->watch(d->watch_arg, out, n_out, x, ldx, N);
     mm_job j = { .c = c, .out = out, .n_out = n_out,
                  .a = { .N = N, .K = K, .x = x, .ldx = ldx } };
     int rows = 0;

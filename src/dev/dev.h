@@ -93,6 +93,10 @@ struct dev {
     /* a (n_row,C) becomes its rows row[0], row[1], …, which ascend and are in host memory */
     void (*keep_rows)(dev *d, float *a, int C, const int32_t *row, int n_row);
     void (*close)(dev *d);
+    /* Called with the input of every matmul before it is made, its rows in order; NULL: nobody
+     * watches (imatrix does). */
+    void (*watch)(void *arg, const mm_out *out, int n_out, const float *x, size_t ldx, int N);
+    void *watch_arg;
 };
 
 typedef struct {

@@ -207,12 +207,17 @@ static int by_name(const void *a, const void *b)
     return c ? c : (x.n > y.n) - (x.n < y.n);
 }
 
+void imatrix_sort(imatrix *m)
+{
+    qsort(m->entry, (size_t)m->n_entries, sizeof *m->entry, by_name);
+}
+
 int imatrix_parse(imatrix *m, const void *bytes, size_t n, dr_err *e)
 {
     *m = (imatrix){0};
     int rc = n >= 4 && !memcmp(bytes, "GGUF", 4) ? parse_gguf(m, bytes, n, e) :
              parse_legacy(m, bytes, n, e);
-    if (rc == DR_OK) qsort(m->entry, (size_t)m->n_entries, sizeof *m->entry, by_name);
+    if (rc == DR_OK) imatrix_sort(m);
     for (int64_t i = 1; rc == DR_OK && i < m->n_entries; i++)
         if (span_eq(m->entry[i].name, m->entry[i - 1].name))
             rc = err_set(e, DR_EFORMAT, "importance matrix: " SPAN_FMT " is there twice",

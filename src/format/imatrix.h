@@ -30,6 +30,7 @@ int imatrix_parse(imatrix *m, const void *bytes, size_t n, dr_err *e);
 int imatrix_read(imatrix *m, const char *path, dr_err *e);
 void imatrix_free(imatrix *m);                   /* a zeroed one is fine */
 const imatrix_entry *imatrix_find(const imatrix *m, const char *name);   /* NULL: has none */
+void imatrix_sort(imatrix *m);                   /* for who makes one: find wants them in order */
 /* legacy: the .dat format. Entries in the order of their names. */
 int imatrix_write(const imatrix *m, const char *path, bool legacy, dr_err *e);
 #endif

@@ -20,7 +20,7 @@ static inline void plain_range(const float *x, float *lo, float *hi)
 {
     lf a = l_load(x), b = l_load(x + 16), none = l_set(0);
     *hi = l_most(l_max(a, b));
-    *lo = -l_most(l_max(l_sub(none, a), l_sub(none, b)));
+    *lo = 0 - l_most(l_max(l_sub(none, a), l_sub(none, b)));      // never -0
 }
 
 /* Integers 0..top of one half: (x - lo) id + up, cut. */

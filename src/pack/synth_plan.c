@@ -2,6 +2,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 #include "base/mem.h"
 #include "pack/mix.h"
 #include "pack/synth_priv.h"
