@@ -3,7 +3,7 @@ _drover() {
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} words=
     COMPREPLY=()
     if [ "$COMP_CWORD" -eq 1 ]; then
-        words="run get list rm info convert merge bench chat-render logits perplexity synth tokenize verify grammar-check help --help --version"
+        words="run get list rm info convert merge quantize imatrix bench chat-render logits perplexity synth tokenize verify grammar-check help --help --version"
     else
         case "${COMP_WORDS[1]} $prev" in
             "run --context-full") words="stop shift" ;;
@@ -11,6 +11,7 @@ _drover() {
             "info --kv-type") words="f16 bf16 f32 q8_0 q4_0" ;;
             "convert --to") words="auto gguf safetensors meta" ;;
             "merge --to") words="auto gguf safetensors meta" ;;
+            "imatrix --format") words="auto gguf dat" ;;
             "bench --kv-type") words="f16 bf16 f32 q8_0 q4_0" ;;
             "logits --kv-type") words="f16 bf16 f32 q8_0 q4_0" ;;
             "perplexity --kv-type") words="f16 bf16 f32 q8_0 q4_0" ;;
@@ -24,6 +25,8 @@ _drover() {
                 info:-*) words="-c --ctx -b --batch --kv-type --tensors --meta --json --lora -t --threads -h --help" ;;
                 convert:-*) words="--type --to --max-shard-size --shards -f --force -t --threads -q --quiet -h --help" ;;
                 merge:-*) words="--lora --weights --type --to --max-shard-size --shards -f --force -t --threads -q --quiet -h --help" ;;
+                quantize:-*) words="--imatrix --tensor-type --output-type --embd-type --pure --search --dry-run --max-shard-size --shards -f --force -t --threads -q --quiet -h --help" ;;
+                imatrix:-*) words="-f --file --chat -o --out -c --ctx --chunks --format --process-output --special -q --quiet -t --threads -h --help" ;;
                 bench:-*) words="-p --prompt -n --gen -d --depth -b --batch -r --reps --shape --type --kv-type --json --lora -t --threads -h --help" ;;
                 chat-render:-*) words="-f --template-file -i --json-input --openai --now --ids --json -h --help" ;;
                 logits:-*) words="--ids --out --chunk --last --kv-type --lora -t --threads -h --help" ;;
@@ -33,7 +36,7 @@ _drover() {
                 verify:-*) words="--make --against --json -t --threads -h --help" ;;
                 grammar-check:-*) words="-f --file -h --help" ;;
                 help:-*) words="--all -h --help" ;;
-                help:*) words="run get list rm info convert merge bench chat-render logits perplexity synth tokenize verify grammar-check help" ;;
+                help:*) words="run get list rm info convert merge quantize imatrix bench chat-render logits perplexity synth tokenize verify grammar-check help" ;;
                 *) words=$(drover list 2>/dev/null </dev/null | sed -n 's/^\([a-z0-9][a-z0-9.-]*\) .*/\1/p') ;;
             esac
         fi
