@@ -1,6 +1,7 @@
 /* dequant.c - see dequant.h; block.h has the layouts. Blocks are copied out before they are
  * read, because a file may hold them at any address. */
 #include "format/dequant.h"
+#include <stdbool.h>
 #include <string.h>
 #include "base/block.h"
 #include "base/err.h"
@@ -207,6 +208,42 @@ static void iq3_s(const block_iq3_s *b, float *y)
     }
 }
 
+/* Sixteen at a time without branches, which compilers make vectors of. The bits are those of
+ * f16_to_f32. */
+static void f16_lanes(const uint16_t h[16], float y[16])
+{
+    uint32_t u[16];
+    for (int i = 0; i < 16; i++) {
+        uint32_t m = (uint32_t)(h[i] & 0x7fff) << 13, s = (uint32_t)(h[i] & 0x8000) << 16;
+        float sub = f32_from_bits(m + (113u << 23)) - 0x1p-14f;
+        uint32_t v = m + (112u << 23) + (m >= 31u << 23 ? 112u << 23 : 0);
+        u[i] = s | (m < 1u << 23 ? f32_bits(sub) : v);
+    }
+    memcpy(y, u, sizeof u);
+}
+
+static void bf16_lanes(const uint16_t h[16], float y[16])
+{
+    uint32_t u[16];
+    for (int i = 0; i < 16; i++) u[i] = (uint32_t)h[i] << 16;
+    memcpy(y, u, sizeof u);
+}
+
+static void halves(bool bf16, const uint8_t *p, float *y, int64_t K)
+{
+    for (int64_t i = 0; i < K; i += 16) {
+        uint16_t h[16] = { 0 };
+        float v[16];
+        size_t n = K - i < 16 ? (size_t)(K - i) : 16;
+        if (n == 16) memcpy(h, p + 2 * i, sizeof h);
+        else memcpy(h, p + 2 * i, 2 * n);
+        if (bf16) bf16_lanes(h, v);
+        else f16_lanes(h, v);
+        if (n == 16) memcpy(y + i, v, sizeof v);
+        else memcpy(y + i, v, n * sizeof *v);
+    }
+}
+
 #define ROW(T, F) \
     for (int64_t i = 0; i < n; i++) { \
         T b; \
@@ -225,11 +262,7 @@ void dequant_row(int type, const void *src, float *y, int64_t K)
     case DT_F32: memcpy(y, p, (size_t)K * sizeof *y); break;
     case DT_F16:
     case DT_BF16:
-        for (int64_t i = 0; i < K; i++) {
-            uint16_t h;
-            memcpy(&h, p + 2 * i, sizeof h);
-            y[i] = type == DT_F16 ? f16_to_f32(h) : bf16_to_f32(h);
-        }
+        halves(type == DT_BF16, p, y, K);
         break;
     case DT_Q4_0: ROW(block_q4_0, q4_0);
     case DT_Q4_1: ROW(block_q4_1, q4_1);

@@ -3,7 +3,9 @@
 #include <inttypes.h>
 #include <math.h>
 #include <pthread.h>
+#include <string.h>
 #include "base/block.h"
+#include "base/half.h"
 #include "format/quant.h"
 #include "kern/kern.h"
 
@@ -22,13 +24,16 @@ static float limit_of(int type)
     }
 }
 
-/* The first value that does not pass; -1: all do. Sixteen at a time, since seldom one does not. */
+/* The first value that does not pass; -1: all do. */
 static int64_t misfit(const float *x, int64_t n, float limit)
 {
+    uint32_t most = f32_bits(limit);
     for (int64_t i = 0; i < n; i += 16) {
+        uint32_t u[16] = { 0 }, bad = 0;
         int64_t m = n - i < 16 ? n - i : 16;
-        int bad = 0;
-        for (int64_t j = i; j < i + m; j++) bad |= !(fabsf(x[j]) <= limit);
+        if (m == 16) memcpy(u, x + i, sizeof u);
+        else memcpy(u, x + i, (size_t)m * sizeof *u);
+        for (int j = 0; j < 16; j++) bad |= (u[j] & 0x7fffffff) > most;
         for (int64_t j = i; bad && j < i + m; j++)
             if (!(fabsf(x[j]) <= limit)) return j;
     }
