@@ -30,12 +30,12 @@ static inline lf plain_code(const float *x, float lo, float id, float up, float 
     return l_min(l_floor(l_add(v, l_set(up))), l_set(top));
 }
 
-static inline void plain_put_4(uint8_t qs[16], lf a, lf b)
+static inline void plain_put_4(uint8_t *qs, lf a, lf b)
 {
     l_bytes(qs, l_fma(b, l_set(16), a));
 }
 
-static inline void plain_put_5(uint8_t qh[4], uint8_t qs[16], lf a, lf b)
+static inline void plain_put_5(uint8_t *qh, uint8_t *qs, lf a, lf b)
 {
     lf half = l_set(15.5f), sixteen = l_set(16);
     lm ha = l_lt(half, a), hb = l_lt(half, b);
@@ -44,15 +44,21 @@ static inline void plain_put_5(uint8_t qh[4], uint8_t qs[16], lf a, lf b)
     for (int i = 0; i < 4; i++) qh[i] = (uint8_t)(h >> 8 * i);
 }
 
+/* A half at p. Blocks are written where they lie: a copy of one that was just put together from
+ * pieces would wait for its stores. */
+static inline void plain_half(uint8_t *p, float d)
+{
+    uint16_t h = f32_to_f16(d);
+    memcpy(p, &h, sizeof h);
+}
+
 static void plain_q4_0(void *dst, const float *x, int64_t n)
 {
     uint8_t *p = dst;
     for (int64_t i = 0; i < n; i++, x += 32, p += sizeof(block_q4_0)) {
-        block_q4_0 b;
         float d = plain_extreme(x) / -8, id = plain_inverse(d);
-        b.d = f32_to_f16(d);
-        plain_put_4(b.qs, plain_code(x, 0, id, 8.5f, 15), plain_code(x + 16, 0, id, 8.5f, 15));
-        memcpy(p, &b, sizeof b);
+        plain_half(p, d);
+        plain_put_4(p + 2, plain_code(x, 0, id, 8.5f, 15), plain_code(x + 16, 0, id, 8.5f, 15));
     }
 }
 
@@ -60,13 +66,12 @@ static void plain_q4_1(void *dst, const float *x, int64_t n)
 {
     uint8_t *p = dst;
     for (int64_t i = 0; i < n; i++, x += 32, p += sizeof(block_q4_1)) {
-        block_q4_1 b;
         float lo, hi;
         plain_range(x, &lo, &hi);
         float d = (hi - lo) / 15, id = plain_inverse(d);
-        b.d = f32_to_f16(d), b.m = f32_to_f16(lo);
-        plain_put_4(b.qs, plain_code(x, lo, id, 0.5f, 15), plain_code(x + 16, lo, id, 0.5f, 15));
-        memcpy(p, &b, sizeof b);
+        plain_half(p, d);
+        plain_half(p + 2, lo);
+        plain_put_4(p + 4, plain_code(x, lo, id, 0.5f, 15), plain_code(x + 16, lo, id, 0.5f, 15));
     }
 }
 
@@ -74,12 +79,10 @@ static void plain_q5_0(void *dst, const float *x, int64_t n)
 {
     uint8_t *p = dst;
     for (int64_t i = 0; i < n; i++, x += 32, p += sizeof(block_q5_0)) {
-        block_q5_0 b;
         float d = plain_extreme(x) / -16, id = plain_inverse(d);
-        b.d = f32_to_f16(d);
-        plain_put_5(b.qh, b.qs, plain_code(x, 0, id, 16.5f, 31),
+        plain_half(p, d);
+        plain_put_5(p + 2, p + 6, plain_code(x, 0, id, 16.5f, 31),
                     plain_code(x + 16, 0, id, 16.5f, 31));
-        memcpy(p, &b, sizeof b);
     }
 }
 
@@ -87,25 +90,24 @@ static void plain_q5_1(void *dst, const float *x, int64_t n)
 {
     uint8_t *p = dst;
     for (int64_t i = 0; i < n; i++, x += 32, p += sizeof(block_q5_1)) {
-        block_q5_1 b;
         float lo, hi;
         plain_range(x, &lo, &hi);
         float d = (hi - lo) / 31, id = plain_inverse(d);
-        b.d = f32_to_f16(d), b.m = f32_to_f16(lo);
-        plain_put_5(b.qh, b.qs, plain_code(x, lo, id, 0.5f, 31),
+        plain_half(p, d);
+        plain_half(p + 2, lo);
+        plain_put_5(p + 4, p + 8, plain_code(x, lo, id, 0.5f, 31),
                     plain_code(x + 16, lo, id, 0.5f, 31));
-        memcpy(p, &b, sizeof b);
     }
 }
 
 /* Sixteen values as signed bytes; halves go away from zero. */
-static inline void plain_put_8(int8_t *q, lf x, float id)
+static inline void plain_put_8(uint8_t *q, lf x, float id)
 {
     lf v = l_mul(x, l_set(id)), a = l_abs(v), t = l_floor(l_add(a, l_set(0.5f)));
     t = l_sel(l_lt(l_set(0.5f), l_sub(t, a)), l_sub(t, l_set(1)), t);     // a + 0.5 was rounded up
     t = l_min(t, l_set(127));
-    l_bytes((uint8_t *)q, l_add(l_sel(l_lt(v, l_set(0)), l_sub(l_set(0), t), t), l_set(128)));
-    for (int i = 0; i < 16; i++) q[i] = (int8_t)(q[i] ^ -128);
+    lm minus = l_lt(l_mul(v, t), l_set(0));                               // and not rounded to 0
+    l_bytes(q, l_sel(minus, l_sub(l_set(256), t), t));
 }
 
 static void QUANT(q8_0)(void *dst, const float *x, const float *w, int64_t rows, int64_t K)
@@ -113,12 +115,10 @@ static void QUANT(q8_0)(void *dst, const float *x, const float *w, int64_t rows,
     uint8_t *p = dst;
     (void)w;                                     /* 127 steps: there is nothing to search for */
     for (int64_t i = 0; i < rows * K / 32; i++, x += 32, p += sizeof(block_q8_0)) {
-        block_q8_0 b;
         float d = l_most(l_max(l_abs(l_load(x)), l_abs(l_load(x + 16)))) / 127;
         float id = plain_inverse(d);
-        b.d = f32_to_f16(d);
-        plain_put_8(b.qs, l_load(x), id);
-        plain_put_8(b.qs + 16, l_load(x + 16), id);
-        memcpy(p, &b, sizeof b);
+        plain_half(p, d);
+        plain_put_8(p + 2, l_load(x), id);
+        plain_put_8(p + 18, l_load(x + 16), id);
     }
 }
