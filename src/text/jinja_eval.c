@@ -22,6 +22,7 @@ static jv lookup(jrt *rt, uint32_t name)
     if (!v) v = &rt->root[name];
     if (v->kind != J_MISSING) return *v;
     span s = { rt->t->name[name]->p, rt->t->name[name]->n };
+    if (rt->t->first[name] == SEEN_SET) return jundef_named(rt, s);     /* and not set yet */
     return jglobal(rt, s, &g) ? g : jundef_named(rt, s);
 }
 
@@ -631,7 +632,7 @@ static void variables(jrt *rt, const jinja_var *v, int n)
     for (uint32_t i = 0; i < t->n_names; i++) rt->root[i] = jv_missing();
     for (int i = 0; i < n && !rt->rc; i++)
         for (uint32_t k = 0; k < t->n_names; k++)
-            if (span_is((span){ t->name[k]->p, t->name[k]->n }, v[i].name)) {
+            if (t->first[k] != SEEN_SET && span_is((span){ t->name[k]->p, t->name[k]->n }, v[i].name)) {
                 rt->root[k] = variable(rt, &v[i]);
                 jmessages(rt, rt->root[k], v[i].roles, v[i].calls);
             }

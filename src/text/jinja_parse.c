@@ -330,6 +330,46 @@ static bool check(parser *p, jnode *x, bool soft)
     return closes || x->op == S_MACRO || x->op == S_CALL;
 }
 
+static void first_args(jinja *t, const jcallargs *a, bool branch);
+
+/* How the outermost scope first names each name. One that it sets, whatever happens, before it
+ * looks at it is its own: what the caller gives by that name is never seen, not even by a loop or
+ * macro that runs before. Inner scopes are not looked into. Spec: Jinja 3.1's idtracking.py. */
+static void first_seen(jinja *t, const jnode *x, bool branch)
+{
+    if (!x) return;
+    bool set = x->op == S_SET || x->op == S_SETBLOCK, macro = x->op == S_MACRO;
+    if (set && x->op == S_SET) first_seen(t, x->kid[1], branch);
+    if (set || macro) {
+        const jnode *one = macro ? x : x->kid[0];
+        int n = one->op == X_TUPLE ? one->n : 1;
+        for (int i = 0; i < n; i++) {
+            const jnode *to = one->op == X_TUPLE ? one->kid[i] : one;
+            uint8_t how = branch || to->op == X_NSREF ? SEEN_READ : SEEN_SET;
+            if (to->op != X_TUPLE && !t->first[to->name]) t->first[to->name] = how;
+        }
+        return;
+    }
+    if (x->op == X_NAME && !t->first[x->name]) t->first[x->name] = SEEN_READ;
+    int from = 0, to = x->n;
+    if (x->op == S_FOR) from = 1, to = 2;
+    else if (x->op == S_WITH) from = (x->n - 1) / 2, to = x->n - 1;
+    else if (x->op == S_CALL) from = 3, to = 4;
+    else if (x->op == S_FILTER) to = 1;
+    else if (x->op == S_SCOPE) to = 0;
+    for (int i = from; i < to; i++) first_seen(t, x->kid[i], branch || (x->op == S_IF && i));
+    first_args(t, x->args, branch);
+}
+
+static void first_args(jinja *t, const jcallargs *a, bool branch)
+{
+    if (!a) return;
+    for (int i = 0; i < a->n_pos; i++) first_seen(t, a->pos[i], branch);
+    for (int i = 0; i < a->n_kw; i++) first_seen(t, a->kwv[i], branch);
+    first_seen(t, a->dyn, branch);
+    first_seen(t, a->dynkw, branch);
+}
+
 int jparse(jinja *t, const jtok *tok, size_t n, dr_err *e)
 {
     parser p = { .t = t, .tok = tok, .e = e };
@@ -338,6 +378,7 @@ int jparse(jinja *t, const jtok *tok, size_t n, dr_err *e)
     t->kwargs = jp_intern(&p, span_of("kwargs")), t->varargs = jp_intern(&p, span_of("varargs"));
     t->root = parse_body(&p, NULL);
     if (!p.rc) check(&p, t->root, false);
+    if (!p.rc && (t->first = jp_take(&p, t->n_names + 1))) first_seen(t, t->root, false);
     return p.rc;
 }
 

@@ -87,6 +87,7 @@ typedef enum {
     S_BODY, S_TEXT, S_PRINT, S_IF, S_FOR, S_SET, S_SETBLOCK, S_MACRO, S_CALL, S_FILTER, S_WITH,
     S_BREAK, S_CONTINUE, S_SCOPE
 } jop;
+enum { SEEN_SET = 1, SEEN_READ = 2 };
 enum { USES_CALLER = 1, USES_KWARGS = 2, USES_VARARGS = 4 };
 typedef enum { C_EQ, C_NE, C_LT, C_LE, C_GT, C_GE, C_IN, C_NOTIN } jcmp;
 
@@ -121,6 +122,7 @@ struct jinja {
     uint32_t *slot;               /* names by hash */
     uint32_t n_slot;
     uint32_t loop, caller, kwargs, varargs;       /* ids of the names that mean something */
+    uint8_t *first;               /* by id: SEEN_*, how the outermost scope first names it */
 };
 
 /* ---- rendering */

@@ -267,6 +267,12 @@ TEXTS = {
     "loop in macro arg": "{% macro m(l) %}{{ l.index }}{% endmacro %}{% for i in [1, 2] %}{{ m(loop) }}{% endfor %}",
     "set over loop var": "{% for i in l %}{% set i = i * 2 %}{{ i }}{% endfor %}",
     "concat grows": "{% set ns = namespace(s='') %}{% for i in range(30) %}{% set ns.s = ns.s + 'é' ~ i %}{% endfor %}{{ ns.s }}{{ ns.s | length }}",
+    "set first": "{% macro m() %}[{{ x }}]{% endmacro %}{{ m() }}{% for i in [1] %}{{ x }}{% endfor %}{% set x = 1 %}{{ m() }}{{ x }}",
+    "read first": "{% macro m() %}[{{ x }}]{% endmacro %}{% if x %}{% endif %}{{ m() }}{% set x = 1 %}{{ m() }}",
+    "set in branch": "{% macro m() %}[{{ x }}{{ s }}]{% endmacro %}{{ m() }}{% if t %}{% set x = 1 %}{% else %}{% set s = 2 %}{% endif %}{{ m() }}",
+    "set reads itself": "{% macro m() %}[{{ x }}{{ l }}]{% endmacro %}{{ m() }}{% set x = x + 1 %}{% set l, q = 1, l %}{{ m() }}",
+    "set block first": "{% macro m() %}[{{ x }}]{% endmacro %}{{ m() }}{% set x %}{{ x }}{% endset %}{{ m() }}",
+    "global set first": "{% macro m() %}[{{ range is defined }}]{% endmacro %}{{ m() }}{% set range = 1 %}{{ m() }}",
     "shared prefix": "{% set a = 'x' * 200 %}{% set b = a + '1' %}{% set c = a + '2' %}{% set d2 = b + '3' %}{{ b[-2:] }}{{ c[-2:] }}{{ d2[-2:] }}",
 }
 
