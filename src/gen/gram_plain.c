@@ -30,14 +30,13 @@ static bool follow(const grammar *c, uint32_t q, int lo, int hi, int rest, gplai
         const gplain *p = &c->plain[to];
         if (p->depth < sum->depth) sum->depth = p->depth;
         if (p->most > sum->most) sum->most = p->most;
-        if (p->least < sum->least) sum->least = p->least;
     }
     return true;
 }
 
 static bool update(grammar *c, uint32_t q, int64_t *work)
 {
-    gplain *p = &c->plain[q], sum = { p->least, p->most, PLAIN_EVER };
+    gplain *p = &c->plain[q], sum = { .most = p->most, .depth = PLAIN_EVER };
     bool all = true;
     for (int k = 0; k < N_LEAD && all; k++) {
         if (!lead[k].rest) {
@@ -51,18 +50,45 @@ static bool update(grammar *c, uint32_t q, int64_t *work)
             all = to != NODE_DEAD && follow(c, to, lead[k].from, lead[k].to, lead[k].rest - 1, &sum, work);
         }
     }
-    if (!all) sum = (gplain){ c->tokens[q], c->tokens[q], 0 };
+    if (!all) sum = (gplain){ .most = c->tokens[q] };
     else if (sum.depth < PLAIN_EVER - 1) sum.depth++;
-    bool changed = sum.depth != p->depth || sum.most != p->most || sum.least != p->least;
+    bool changed = sum.depth != p->depth || sum.most != p->most;
     *p = sum;
     return changed;
+}
+
+/* least and leaves. Bytes count as plain wherever they stand, which can only lower the one and set the
+ * other. */
+static void spread_least(grammar *c)
+{
+    int64_t work = 40000000;
+    bool plain[256] = { false };                 /* by class */
+    for (int b = ' '; b < 256; b++) plain[c->cls[b]] |= b != '"' && b != '\\' && b != 0x7f;
+    for (uint32_t q = 0; q < c->n_nodes; q++) {
+        c->plain[q].least = c->tokens[q];
+        c->plain[q].leaves = !!(c->flag[q] & (NODE_FINAL | NODE_CALLS));
+    }
+    for (bool changed = true; changed && work >= 0;) {
+        changed = false;
+        for (uint32_t q = c->n_nodes; q-- > 2 && (work -= c->n_cls) >= 0;) {
+            gplain *p = &c->plain[q], was = *p;
+            for (int k = 0; k < c->n_cls; k++) {
+                uint32_t to = c->next[(size_t)q * (size_t)c->n_cls + (size_t)k];
+                if (!plain[k] || to == NODE_DEAD) continue;
+                if (c->plain[to].least < p->least) p->least = c->plain[to].least;
+                p->leaves |= c->plain[to].leaves;
+            }
+            changed |= was.least != p->least || was.leaves != p->leaves;
+        }
+    }
+    for (uint32_t q = 0; q < c->n_nodes && work < 0; q++) c->plain[q].leaves = true;
 }
 
 void gram_plain(grammar *c)
 {
     int64_t work = 40000000;                     /* beyond it nothing is marked: slower, not wrong */
     for (uint32_t q = 0; q < c->n_nodes; q++) {
-        c->plain[q] = (gplain){ c->tokens[q], c->tokens[q], c->flag[q] & NODE_BYTES ? PLAIN_EVER : 0 };
+        c->plain[q] = (gplain){ .most = c->tokens[q], .depth = c->flag[q] & NODE_BYTES ? PLAIN_EVER : 0 };
         bool shy = true;
         for (int b = ' '; b < 256; b++)
             if (b != '"' && b != '\\' && b != 0x7f)
@@ -75,4 +101,5 @@ void gram_plain(grammar *c)
             if (c->plain[q].depth) changed |= update(c, q, &work);
     }
     for (uint32_t q = 0; q < c->n_nodes && work < 0; q++) c->plain[q].depth = 0;
+    spread_least(c);
 }

@@ -23,9 +23,10 @@ enum { CALL_COUNTED = 1,    /* the rule min to max times */
 typedef struct { uint32_t start, target, min, max; uint8_t flags; } gcall;
 
 /* What plain characters (vtrie.h) do at a node: `depth` of them may come, whichever they are (PLAIN_EVER: any
- * number); the tokens that finish the rule from wherever they lead are least to most. */
+ * number), and from wherever those lead at most `most` tokens finish the rule. From wherever any that are
+ * allowed lead, it takes `least`, unless they can lead out of the rule (`leaves`). */
 enum { PLAIN_EVER = 255 };
-typedef struct { uint32_t least, most; uint8_t depth; } gplain;
+typedef struct { uint32_t least, most; uint8_t depth, leaves; } gplain;
 
 struct grammar {
     const vtrie *v;

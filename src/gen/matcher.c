@@ -358,46 +358,43 @@ static int crowded(matcher *m, dr_err *e)
 
 /* ---- tokens */
 
-/* What is known of plain tokens at a configuration without a look at each: those of up to *room
- * characters are allowed, or (`none`) none of any length is. */
-static uint64_t plain_room(const matcher *m, state s, uint32_t left, bool *none)
+/* What is known of plain tokens without a look at each: those of up to `room` characters are allowed;
+ * when `exact`, no longer one is. */
+typedef struct { uint64_t room; bool exact; } plain_rule;
+
+static plain_rule config_plain(const matcher *m, state s, uint32_t left)
 {
     const grammar *c = m->c;
     uint32_t q = node_of(s);
     const frame *f = &m->frame[frame_of(s)];
     const gplain *p = &c->plain[q];
-    *none = c->flag[q] & NODE_SHY || q == NODE_END;
-    if (*none) return 0;
+    const plain_rule unknown = { 0, false }, none = { 0, true }, all = { UINT64_MAX, true };
+    if (c->flag[q] & NODE_SHY || q == NODE_END) return none;
     const gcall *k = f->call == PLAIN_CALL ? NULL : &c->call[f->call];
     if (k && k->flags & CALL_CHARS && k->start == q) {
+        plain_rule fits = { k->max == GRAM_INF ? UINT64_MAX : k->max - f->count, true };
         /* with the least of characters done, the tokens needed stay what they are */
         uint32_t after = sum(c->tokens[f->target], m->frame[f->parent].rest);
-        *none = f->count >= k->min && after >= left;
-        uint32_t need = config_need(m, s);
-        if (f->count < k->min) need = sum(need, c->v->fill_rise);
-        if (need >= left) return 0;
-        return k->max == GRAM_INF ? UINT64_MAX : k->max - f->count;
+        if (f->count >= k->min) return after < left ? fits : none;
+        return sum(config_need(m, s), c->v->fill_rise) < left ? fits : unknown;
     }
-    if (!p->depth) return 0;
-    *none = p->depth == PLAIN_EVER && sum(p->least, f->rest) >= left;
-    if (sum(p->most, f->rest) >= left) return 0;
-    return p->depth == PLAIN_EVER ? UINT64_MAX : p->depth;
+    if (!p->leaves && sum(p->least, f->rest) >= left) return none;
+    if (!p->depth || sum(p->most, f->rest) >= left) return unknown;
+    return p->depth == PLAIN_EVER ? all : (plain_rule){ p->depth, false };
 }
 
-/* An index into vtrie.plain: of tokens that are allowed, all; -1: they must be looked at; and *none. */
-static int plain_steps(const matcher *m, state s, uint32_t left, bool *none)
+static plain_rule state_plain(const matcher *m, state s, uint32_t left)
 {
-    int best = -1;
     const state *v = is_set(s) ? m->cfg + set_of(m, s)->at : &s;
     uint32_t n = is_set(s) ? set_of(m, s)->n : 1;
-    *none = true;
+    plain_rule any = { 0, true };
     for (uint32_t i = 0; i < n; i++) {
-        bool here;
-        uint64_t room = plain_room(m, v[i], left, &here);
-        *none &= here;
-        while (best + 1 < VTRIE_STEPS && vtrie_step[best + 1] <= room) best++;
+        plain_rule r = config_plain(m, v[i], left);
+        any.exact &= r.exact;
+        if (r.room > any.room) any.room = r.room;
     }
-    return best;
+    if (any.room == UINT64_MAX) any.exact = true;
+    return any;
 }
 
 /* Returns the most tokens that any allowed token leaves to be made; GRAM_FAR when some was not
@@ -406,10 +403,14 @@ static uint32_t walk(matcher *m, state from, uint32_t left, uint64_t *mask, uint
 {
     const vtrie *v = m->c->v;
     state at[VTRIE_DEPTH + 1];
-    bool none;
-    int k = plain_steps(m, from, left, &none);
-    int skip = k >= 0 ? vtrie_step[k] : none ? VTRIE_DIRTY - 1 : -1;
-    uint32_t most = k >= 0 || none ? GRAM_FAR : 0, n = 0;
+    plain_rule r = state_plain(m, from, left);
+    int k = -1;
+    while (k + 1 < VTRIE_STEPS && vtrie_step[k + 1] <= r.room) k++;
+    /* skipped: plain tokens of up to so many characters, whether the mask has them or nothing has */
+    int skip = k < 0 ? -1 : vtrie_step[k];
+    if (r.exact && (r.room == 0 || (k >= 0 && (vtrie_step[k] == r.room || r.room >= v->longest))))
+        skip = VTRIE_DIRTY - 1;
+    uint32_t most = k >= 0 || r.exact ? GRAM_FAR : 0, n = 0;
     if (k < 0) memset(mask, 0, (size_t)v->words * sizeof *mask);
     else memcpy(mask, v->plain[k], (size_t)v->words * sizeof *mask);
     at[0] = from;
@@ -435,8 +436,8 @@ static uint32_t walk(matcher *m, state from, uint32_t left, uint64_t *mask, uint
             most = GRAM_FAR;
             continue;
         }
-        for (uint32_t j = x->tok; j < x->tok + x->n_tok; j++)
-            mask[v->ids[j] >> 6] |= (uint64_t)1 << (v->ids[j] & 63);
+        const int32_t *id = v->ids + v->tok[x - v->node];
+        for (int j = 0; j < x->n_tok; j++) mask[id[j] >> 6] |= (uint64_t)1 << (id[j] & 63);
     }
     *visited = n;
     return most;

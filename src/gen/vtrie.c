@@ -5,7 +5,10 @@
 #include "base/mem.h"
 #include "text/utf8.h"
 
-const uint8_t vtrie_step[VTRIE_STEPS] = { 1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 24, 32, 64, 254 };
+const uint8_t vtrie_step[VTRIE_STEPS] = {
+    1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27,
+    28, 29, 30, 31, 32, 48, 64, 128, 254
+};
 
 typedef struct { const uint8_t *p; uint64_t head; uint32_t n; int32_t id; uint8_t plain; } word;
 
@@ -78,8 +81,8 @@ static void build(vtrie *v, const word *w, int64_t n)
         }
         if (!v->node) continue;
         vnode *x = &v->node[open[depth]];
-        if (!x->n_tok) x->tok = (uint32_t)i;
-        if (x->n_tok < UINT16_MAX) x->n_tok++;
+        if (!x->n_tok) v->tok[open[depth]] = (uint32_t)i;
+        if (x->n_tok < UINT8_MAX) x->n_tok++;
         if (w[i].plain > x->plain) x->plain = w[i].plain;
         v->ids[i] = w[i].id;
     }
@@ -131,8 +134,9 @@ vtrie *vtrie_new(const tokenizer *t, dr_err *e)
     int64_t n = collect(t, w);
     build(v, w, n);
     v->node = mem_zalloc(v->n_nodes, sizeof *v->node);
+    v->tok = mem_zalloc(v->n_nodes, sizeof *v->tok);
     v->ids = mem_alloc(((size_t)n + 1) * sizeof *v->ids);
-    if (!v->node || !v->ids) goto nomem;
+    if (!v->node || !v->tok || !v->ids) goto nomem;
     build(v, w, n);
     if (!tables(v, w, n)) goto nomem;
     mem_free(w);
@@ -149,6 +153,7 @@ void vtrie_free(vtrie *v)
     if (!v) return;
     for (int k = 0; k < VTRIE_STEPS; k++) mem_free(v->plain[k]);
     mem_free(v->node);
+    mem_free(v->tok);
     mem_free(v->ids);
     mem_free(v);
 }

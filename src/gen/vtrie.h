@@ -7,15 +7,15 @@
 #include "text/tokenizer.h"
 
 enum { VTRIE_DEPTH = 255,           /* longer tokens are left out */
-       VTRIE_DIRTY = 255, VTRIE_FILL = 4096, VTRIE_STEPS = 15 };
+       VTRIE_DIRTY = 255, VTRIE_FILL = 4096, VTRIE_STEPS = 36 };
 
-/* Nodes are in preorder: node i's children lie in (i, next), a child's sibling is at its next. */
+/* Nodes are in preorder: node i's children lie in (i, next), a child's sibling is at its next. Eight
+ * bytes each: a walk that visits them all reads nothing else of the vocabulary but the ids. */
 typedef struct {
     uint32_t next;
-    uint32_t tok;                   /* ids[tok .. tok + n_tok) are spelled by the way to here */
-    uint16_t n_tok;
     uint8_t byte, depth;            /* depth of the root is 0 */
     uint8_t plain;                  /* most characters of a plain token below; DIRTY: some is not */
+    uint8_t n_tok;                  /* tokens that the way to here spells: ids[tok[i]] and on */
 } vnode;
 
 /* A token is plain when a JSON string takes it in any place: whole characters, none of them
@@ -25,6 +25,7 @@ typedef struct {
     int32_t n_vocab;                /* ids below this; the model may have more logits */
     int words;                      /* 64-bit words of a mask over n_vocab */
     vnode *node;
+    uint32_t *tok;                  /* (n_nodes,) */
     uint32_t n_nodes;
     int32_t *ids;
     bool has_byte[256];             /* some token is exactly this byte */
