@@ -8,7 +8,7 @@ const opt dev_opts[] = {
     { 't', "threads", OPT_INT, offsetof(dev_args, threads), "N",
       "threads (default: one per core)", 1, 1024 },
     { 0, "cpu", OPT_STR, offsetof(dev_args, cpu_level), "LEVEL",
-      "cap the CPU kernels: ref, avx2, avx512, amx", .hidden = true },
+      "cap the CPU kernels: ref, avx2, avx512, amx; neon, i8mm", .hidden = true },
     { 0, "device", OPT_STR, offsetof(dev_args, device), "NAME", "cpu", .hidden = true },
     OPT_END
 };
