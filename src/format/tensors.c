@@ -759,6 +759,7 @@ int tensors_gather(tensors *ts, dr_err *e)
         t->data = at;
         at += (t->bytes + 63) & ~(size_t)63;
     }
+    DR_ASSERT(at == (uint8_t *)mem + want);
     if (ts->joined.tied >= 0)
         ts->t[ts->joined.tied].data = tensors_find(ts, "tok_embeddings.weight")->data;
     return DR_OK;

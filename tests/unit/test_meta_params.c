@@ -54,6 +54,16 @@ static hparams read_text(const char *text, int64_t V, int code, const char *why)
     return h;
 }
 
+/* int() twice, in this order: python3 -c 'print(int(1.3 * int(2 * 4 * 100 / 3)))' */
+static void test_ffn(void **state)
+{
+    (void)state;
+    assert_int_equal(meta_ffn(100, 1.3, 1), 345);
+    assert_int_equal(meta_ffn(100, 0, 1), 266);
+    assert_int_equal(meta_ffn(100, 1.3, 256), 512);
+    assert_int_equal(meta_ffn(4096, 1.3, 1024), 14336);
+}
+
 /* The files that Meta ships. */
 static void test_official(void **state)
 {
@@ -159,7 +169,8 @@ static void test_back(void **state)
 int main(void)
 {
     const struct CMUnitTest t[] = {
-        cmocka_unit_test(test_official), cmocka_unit_test(test_refused), cmocka_unit_test(test_back),
+        cmocka_unit_test(test_ffn), cmocka_unit_test(test_official),
+        cmocka_unit_test(test_refused), cmocka_unit_test(test_back),
     };
     return cmocka_run_group_tests(t, NULL, NULL);
 }
