@@ -379,9 +379,33 @@ static int check_room(const run *r, uint64_t bytes, dr_err *e)
 /* The output may not be what is read, by whatever name. */
 static int check_self(const pack_job *j, const char *out, dr_err *e)
 {
-    const char *in = tensors_path(j->src->ts);
-    if (!os_same_file(in, out)) return DR_OK;
+    const char *in = tensors_path(j->src->ts), *slash = strrchr(in, '/');
+    char folder[4096];
+    snprintf(folder, sizeof folder, "%.*s", slash ? (int)(slash - in) : 1, slash ? in : ".");
+    /* a file of safetensors or .pth stands for its folder */
+    bool inside = !os_is_dir(in) && !tensors_gguf(j->src->ts) &&
+                  os_same_file(slash == in ? "/" : folder, out);
+    if (!os_same_file(in, out) && !inside) return DR_OK;
     return err_set(e, DR_EINVAL, "%s is the model that is read: name another output", out);
+}
+
+/* The parts of a split GGUF file have names of their own, which may be taken. */
+static int check_parts(run *r, dr_err *e)
+{
+    char name[512], path[4096];
+    const char *slash = strrchr(r->work.out, '/');
+    int rc = DR_OK;
+    for (int k = 0; rc == DR_OK && r->plan.n_files > 1 && k < r->plan.n_files; k++) {
+        rc = file_name(r, k, name, sizeof name, e);
+        if (snprintf(path, sizeof path, "%.*s%s", slash ? (int)(slash - r->work.out) + 1 : 0,
+                     r->work.out, name) >= (int)sizeof path)
+            return err_set(e, DR_EINVAL, "the path %.200s… is too long", r->work.out);
+        if (rc == DR_OK && os_same_file(tensors_path(r->j->src->ts), path))
+            rc = err_set(e, DR_EINVAL, "%s is the model that is read: name another output", path);
+        else if (rc == DR_OK && !r->j->force && os_exists(path))
+            rc = err_set(e, DR_EINVAL, "%s is there already; --force replaces it", path);
+    }
+    return rc;
 }
 
 static int write_all(run *r, sink *s, dr_err *e)
@@ -415,7 +439,8 @@ static int run_all(run *r, const char *out, dr_err *e)
                    "options; begun anew");
     if (rc == DR_OK && r->work.done) rc = work_finish(&r->work, e);
     else if (rc == DR_OK) {
-        rc = check_room(r, bytes, e);
+        if (r->j->to == CONTAINER_GGUF) rc = check_parts(r, e);
+        if (rc == DR_OK) rc = check_room(r, bytes, e);
         if (rc == DR_OK) rc = write_all(r, s, e);
     }
     for (int k = 0; k < n; k++) sink_free(&s[k]);

@@ -104,12 +104,14 @@ static int journal_open(work *w, bool is_new, dr_err *e)
     w->journal = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
     if (w->journal < 0) return io(e, "create", path, NULL);
     /* a process that was just killed may take a moment to let go */
+    w->ours = true;
     for (int k = 0; k < LOCK_TRIES; k++) {
         struct flock l = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
         if (fcntl(w->journal, F_SETLK, &l) == 0) return DR_OK;
         if (errno != EACCES && errno != EAGAIN) return DR_OK;    // a file system without locks
         nanosleep(&(struct timespec){ .tv_nsec = 100000000 }, NULL);
     }
+    w->ours = false;
     return err_set(e, DR_EIO, "another process is writing %s now", w->out);
 }
 
@@ -172,9 +174,20 @@ int work_open(work *w, const char *out, bool folder, bool force, uint64_t key, d
     return begin(w, key, e);
 }
 
+static int any_file(void *arg, const char *name, dr_err *e)
+{
+    (void)arg, (void)name, (void)e;
+    return DR_ECANCEL;
+}
+
 void work_close(work *w)
 {
     if (w->fd >= 0) close(w->fd);
+    /* refused before a file was begun: nothing is left to go on with */
+    char path[4096];
+    if (w->ours && w->n_written == 0 && !w->done && each(w->dir, any_file, NULL, NULL) == DR_OK &&
+        path_of(path, sizeof path, w->dir, journal_name, NULL) == DR_OK && unlink(path) == 0)
+        rmdir(w->dir);
     if (w->journal >= 0) close(w->journal);      // and its lock
     mem_free(w->out);
     mem_free(w->dir);

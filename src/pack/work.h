@@ -16,6 +16,7 @@ typedef struct {
     char *out, *dir;
     bool folder, force;
     int journal, fd;                 /* -1: none */
+    bool ours;                       /* the journal is there and locked */
     uint32_t *check;                 /* of the slices that are there */
     int64_t n_check, n_written;      /* entries read; entries the journal has now */
     uint32_t done;                   /* not 0: work_finish had begun */
