@@ -203,7 +203,7 @@ jv jtuple2(jrt *rt, jv a, jv b)
 
 static bool hashable(jv v, int depth)
 {
-    if (v.kind == J_LIST || v.kind == J_DICT || v.kind == J_NS || depth > 100) return false;
+    if (v.kind == J_LIST || v.kind == J_DICT || depth > 100) return false;
     if (v.kind == J_VIEW && v.sub != 1) return false;
     if (v.kind == J_TUPLE)
         for (size_t i = 0; i < v.list->n; i++)
