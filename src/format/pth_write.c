@@ -204,7 +204,7 @@ static int make_pickle(pth_writer *w, buf *b, dr_err *e)
 
 static void put_le(buf *b, uint64_t v, int bytes)
 {
-    for (int i = 0; i < bytes; i++) buf_putc(b, (char)(v >> 8 * i));
+    for (int i = 0; i < bytes; i++, v >>= 8) buf_putc(b, (char)v);
 }
 
 /* What a member of `size` bytes takes in front of its data when its header is at `at`. */

@@ -163,7 +163,8 @@ static int read_model(tokdata *m, const json_t *root, dr_err *e)
     int rc = read_tokens(m, root, json_object_get(model, "vocab"), e);
     if (rc == DR_OK) rc = read_merges(m, json_object_get(model, "merges"), e);
     if (rc == DR_OK && m->kind == TOKD_SPM) rc = scores_of_merges(m, e);
-    if ((unk = json_string_value(json_object_get(model, "unk_token")))) m->unk = tokdata_find(m, unk);
+    if (rc == DR_OK && (unk = json_string_value(json_object_get(model, "unk_token"))))
+        m->unk = tokdata_find(m, unk);
     if (m->kind == TOKD_SPM && m->unk >= 0) m->type[m->unk] = TOKD_UNKNOWN;
     return rc;
 }

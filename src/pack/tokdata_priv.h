@@ -13,9 +13,11 @@ enum { TOKD_LONGEST = 1024, TOKD_CONTROLS = 256 };
 tok_place tokd_keep(tokdata *m, const char *p, size_t n);
 /* Token `id`; text n 0 is refused. */
 int tokd_set(tokdata *m, int64_t id, tok_place at, int type, float score, dr_err *e);
+/* Nothing for a place that a want of memory kept from being filled. */
 static inline span tokd_text(const tokdata *m, tok_place p)
 {
-    return (span){ p.n ? m->text.p + p.at : "", p.n };
+    bool there = p.n && p.at + p.n <= m->text.n;
+    return (span){ there ? m->text.p + p.at : "", there ? p.n : 0 };
 }
 int tokd_nomem(const tokdata *m, dr_err *e);     /* when a buffer of m is bad, else DR_OK */
 

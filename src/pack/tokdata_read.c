@@ -162,6 +162,7 @@ static int from_tiktoken(tokdata *m, span file, dr_err *e)
     m->kind = TOKD_BPE, m->whole = true, m->add_bos = 1;
     snprintf(m->pre, sizeof m->pre, "llama-bpe");
     if (rc == DR_OK) rc = put_llama3_special(m, n, e);
+    if (rc == DR_OK) rc = tokd_nomem(m, e);
     mem_free(raw);
     buf_free(&bytes);
     return rc == DR_OK ? keep_raw(m, file, e) : rc;
