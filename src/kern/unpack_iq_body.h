@@ -158,14 +158,20 @@ static const uint8_t signed_iq3_s[64] __attribute__((aligned(64))) = {
     TIMES4(BOTH4(15, 1, 3, 5, 7), BOTH4(15, 9, 11, 13, 15),
            BOTH4(15, -1, -3, -5, -7), BOTH4(15, -9, -11, -13, -15)) };
 
-/* byte k of each dword: the eight bits from bit a, b, c, d of that dword on; what would lie past
- * its qword comes round from the qword's start */
-TAKE_INLINE vi v_spread(vi x, int a, int b, int c, int d)
+/* What v_spread takes from where. */
+TAKE_INLINE vi spread_bits(int a, int b, int c, int d)
 {
     int one = (a & 63) | (b & 63) << 8 | (c & 63) << 16 | (d & 63) << 24;
     int two = ((a + 32) & 63) | ((b + 32) & 63) << 8 | ((c + 32) & 63) << 16 |
               ((d + 32) & 63) << 24;
-    return _mm512_multishift_epi64_epi8(_mm512_set4_epi32(two, one, two, one), x);
+    return _mm512_set4_epi32(two, one, two, one);
+}
+
+/* byte k of each dword: the eight bits from bit a, b, c, d of that dword on; what would lie past
+ * its qword comes round from the qword's start */
+TAKE_INLINE vi v_spread(vi x, int a, int b, int c, int d)
+{
+    return _mm512_multishift_epi64_epi8(spread_bits(a, b, c, d), x);
 }
 
 TAKE_INLINE vi table128(const uint8_t *tab, vi i)
@@ -218,9 +224,9 @@ TAKE_INLINE void points_iq3(vi v[4], const vi c[2], vi signs, int from, const ui
 #pragma GCC unroll 4
     for (int i = 0; i < 4; i++) {
         int b = 8 * i, n = 8 * from + 4 * i - 3;
-        vi lo = v_spread(c[0], b, b + 3, b, b + 3), hi = v_spread(c[1], b, b + 3, b, b + 3);
+        vi bits = spread_bits(b, b + 3, b, b + 3), code = _mm512_multishift_epi64_epi8(bits, c[0]);
+        code = _mm512_mask_multishift_epi64_epi8(code, 0xccccccccccccccccull, bits, c[1]);
         vi sign = v_spread(signs, n, n + 1, n + 2, n + 3);
-        vi code = _mm512_mask_mov_epi8(lo, 0xccccccccccccccccull, hi);
         v[i] = _mm512_permutexvar_epi8(v_select(0x07070707, code, sign), values);
     }
 }
@@ -386,7 +392,7 @@ TAKE_INLINE void take_iq2_xxs(const uint8_t *p, size_t s, int j, vi *t, vi *v, v
     vi word = t[j % 2 * 2 + 1], signs = signs_of_7(word);
     w[j] = odd_scale(v_float(t[4]), 0.125f, word, 7);
     for (int i = 0; i < 4; i++) {
-        for (size_t r = 0; r < 8; r++) g[r] = &iq2_xxs_grid[p[r * s + 2 + 8 * (size_t)j + (size_t)i]];
+        for (size_t r = 0; r < 8; r++) g[r] = &iq2_xxs_grid[(p + r * s)[2 + 8 * j + i]];
         pair_iq2(v, i, g, signs);
     }
 }
@@ -405,7 +411,7 @@ TAKE_INLINE void take_iq2_xs(const uint8_t *p, size_t s, int j, vi *t, vi *v, vf
     vi signs = signs_of_7(sevens(t[j % 2 * 2], t[j % 2 * 2 + 1]));
     for (int i = 0; i < 4; i++) {
         for (size_t r = 0; r < 8; r++)
-            g[r] = &iq2_xs_grid[u16_at(p + r * s + 2 + 8 * (size_t)j + 2 * (size_t)i) & 511];
+            g[r] = &iq2_xs_grid[u16_at(p + r * s + 2 + 8 * j + 2 * i) & 511];
         pair_iq2(v, i, g, signs);
     }
 }
@@ -443,7 +449,7 @@ TAKE_INLINE void take_iq3_xxs(const uint8_t *p, size_t s, int j, vi *t, vi *v, v
     vi signs = signs_of_7(t[j]);
     w[j] = odd_scale(v_float(t[8]), 0.25f, t[j], 7);
     for (int i = 0; i < 8; i++) {
-        for (size_t r = 0; r < 8; r++) g[r] = &iq3_xxs_grid[p[r * s + 2 + 8 * (size_t)j + (size_t)i]];
+        for (size_t r = 0; r < 8; r++) g[r] = &iq3_xxs_grid[(p + r * s)[2 + 8 * j + i]];
         v[i] = point_iq3(i, g, signs, OFF_iq3_xxs);
     }
 }

@@ -213,7 +213,8 @@ static inline __attribute__((always_inline)) v8 v8_load_f8(const uint8_t *p)
  * inputs' +0, so that nothing changes in the sums: not even -0, which +0 would make +0. */
 static inline v8 v8_load_f8_n(const uint8_t *p, int n)
 {
-    __mmask64 some = (1ull << n) - 1, none = ~(__mmask64)0 << (n + 15) / 16 * 8 << (n + 15) / 16 * 8;
+    int half = (n + 15) / 16 * 8;
+    __mmask64 some = (1ull << n) - 1, none = ~(__mmask64)0 << half << half;
     return v8_f8(_mm512_mask_mov_epi8(_mm512_maskz_loadu_epi8(some, p), none,
                                       _mm512_set1_epi8((char)0x80)));
 }
