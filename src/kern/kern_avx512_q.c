@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <string.h>
 #include "kern/mulq512_body.h"
+#include "kern/unroll.h"
 
 enum { STREAMS = 4, DIRECT_MAX = 8, PANEL_K = 2048, PANEL_ROWS = 64, TILE_N = 6 };
 
@@ -37,15 +38,15 @@ TAKE_INLINE void direct(float *y, size_t ldy, const uint8_t *w, size_t s, int R,
                         _mm_prefetch((const char *)ahead + i * (ROWS / STREAMS) * s, _MM_HINT_T1);
                 take(p, s, j, t, v, wg, mg);
                 size_t k = (size_t)b * (size_t)elems + 32 * (size_t)j;
-#pragma GCC unroll 2
+                UNROLL(2)
                 for (int g = 0; g < per; g++)
-#pragma GCC unroll 8
+                    UNROLL(8)
                     for (int c = 0; c < nc; c++) {
                         const int8_t *q = a->q + (size_t)col[c] * (size_t)K + k;
                         const char *sum = sums + (size_t)c * room + 4 * (k / (size_t)group);
                         __m512i S = mins ? _mm512_setzero_si512()
                                          : _mm512_set1_epi32(((const int32_t *)sum)[g]);
-#pragma GCC unroll 8
+                        UNROLL(8)
                         for (int i = g * 8 / per; i < (g + 1) * 8 / per; i++)
                             S = _mm512_dpbusd_epi32(S, v[i], four_bytes(q + 4 * i));
                         __m512 d = _mm512_set1_ps(a->d[(size_t)col[c] * (size_t)(K / QBLOCK) +

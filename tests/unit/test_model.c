@@ -21,7 +21,8 @@ static const char shape[] = "dim=256,layers=2,heads=4,kv_heads=2,head_dim=64,ffn
                             "ctx=4096,tied=0,std=0.05,rope_factor=8,rope_low=1,rope_high=4,"
                             "rope_orig=8192,theta=500000";
 static const char *const types[] = { "F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0",
-                                     "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "Q4_K_M" };
+                                     "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "Q4_K_M", "IQ4_NL", "IQ4_XS",
+                                     "IQ3_S", "IQ3_XXS", "IQ2_S", "IQ2_XS", "IQ2_XXS", "MXFP4" };
 enum { N_TYPES = sizeof types / sizeof *types };
 static int32_t tok[N];
 
