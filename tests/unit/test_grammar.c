@@ -422,6 +422,8 @@ static const struct { grammar_kind k; const char *text; } walked[] = {
                       "{\"format\":\"time\",\"type\":\"string\"}},\"required\":[\"ab\"],\"propertyNames\":{\"pattern\":\"^a\"}}" },
     { GRAMMAR_SCHEMA, "{\"$ref\":\"#/$defs/t\",\"$defs\":{\"t\":{\"type\":\"array\",\"items\":{\"$ref\":\"#/$defs/t\"},"
                       "\"maxItems\":3}}}" },
+    { GRAMMAR_SCHEMA, "{\"type\":\"string\",\"pattern\":\"a.*b\",\"maxLength\":14}" },
+    { GRAMMAR_SCHEMA, "{\"type\":\"array\",\"items\":{\"type\":\"string\",\"pattern\":\"^[a-c ]*$\",\"maxLength\":9},\"minItems\":2}" },
     { GRAMMAR_SCHEMA, "{\"type\":\"string\",\"minLength\":700,\"maxLength\":705}" },
     { GRAMMAR_SCHEMA, "{\"type\":\"array\",\"items\":{\"const\":1},\"minItems\":450,\"maxItems\":460}" },
     { GRAMMAR_GBNF, arith },
