@@ -405,13 +405,16 @@ static jv eval_sign(jrt *rt, const jnode *x)
 
 static jv eval_concat(jrt *rt, const jnode *x)
 {
-    jtext t = {0};
-    for (int i = 0; i < x->n && !rt->rc; i++) {
-        jv v = jeval(rt, x->kid[i]);
-        if (!rt->rc) jprint(rt, &t, v);
+    jstr *s = NULL;
+    jv *v = jtake(rt, (size_t)x->n * sizeof *v);
+    for (int i = 0; v && i < x->n && !rt->rc; i++) v[i] = jeval(rt, x->kid[i]);
+    for (int i = 0; v && i < x->n && !rt->rc; i++) {
+        jstr *one = jto_str(rt, v[i]);
+        s = !one || i == 0 ? one : jjoin(rt, s, one);
     }
-    jstr *s = jtext_take(rt, &t);
-    return s ? jv_s(s) : jv_none();
+    if (!s || rt->rc) return jv_none();
+    s->safe = false;                             /* never the first operand: there are two */
+    return jv_s(s);
 }
 
 static jv eval_item(jrt *rt, const jnode *x)

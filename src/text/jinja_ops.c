@@ -17,7 +17,7 @@ static void put_marks(uint8_t *m, const jstr *s)
 }
 
 /* A text that grows by + again and again is copied when its room doubles, not each time. */
-static jstr *join2(jrt *rt, const jstr *a, const jstr *b)
+jstr *jjoin(jrt *rt, const jstr *a, const jstr *b)
 {
     jstr *r = jtake(rt, sizeof *r);
     size_t n = a->n + b->n;
@@ -71,7 +71,7 @@ jv jconcat2(jrt *rt, jv a, jv b)
 {
     bool safe = a.s->safe || b.s->safe;
     if (safe) a = jescape(rt, a), b = jescape(rt, b);
-    jstr *s = rt->rc ? NULL : join2(rt, a.s, b.s);
+    jstr *s = rt->rc ? NULL : jjoin(rt, a.s, b.s);
     if (!s) return jv_none();
     s->safe = safe;
     return jv_s(s);

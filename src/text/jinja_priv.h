@@ -293,6 +293,7 @@ extern const size_t case_many_n;
 /* jinja_ops.c */
 jv jarith(jrt *rt, jop op, jv a, jv b);
 jv jconcat2(jrt *rt, jv a, jv b);                     /* strings, + */
+jstr *jjoin(jrt *rt, const jstr *a, const jstr *b);   /* a new one; as safe as a */
 jv jgetattr(jrt *rt, jv obj, jv name);
 jv jgetitem(jrt *rt, jv obj, jv key);
 jv jslice(jrt *rt, jv obj, jv lo, jv hi, jv step);

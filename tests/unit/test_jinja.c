@@ -363,6 +363,28 @@ static void bounds(void **state)
     }
 }
 
+/* A text that a long conversation makes grow bit by bit must not cost the square of its length. */
+static void growing(void **state)
+{
+    (void)state;
+    static const char *const t[] = {
+        "{% set ns = namespace(s='') %}{% for i in range(20000) %}{% set ns.s = ns.s ~ x ~ i %}{% endfor %}"
+        "{{ ns.s | length }}",
+        "{% set ns = namespace(s='') %}{% for i in range(20000) %}{% set ns.s = ns.s + x %}{% endfor %}"
+        "{{ ns.s | length }}",
+    };
+    for (size_t i = 0; i < 2; i++) {
+        char x[101];
+        jinja_out out = { 0 };
+        dr_err e = { 0 };
+        memset(x, 'x', 100);
+        x[100] = 0;
+        if (render(t[i], x, NULL, &out, &e)) fail_msg("%s: %s", t[i], e.msg);
+        assert_string_equal(buf_str(&out.text), i ? "2000000" : "2088890");
+        jinja_out_free(&out);
+    }
+}
+
 static void repeated(const char *a, const char *mid, const char *b, size_t n, bool fails)
 {
     buf t = { .cap_max = (size_t)1 << 26 };
@@ -536,6 +558,7 @@ int main(void)
         cmocka_unit_test(marks), cmocka_unit_test(roles), cmocka_unit_test(arguments),
         cmocka_unit_test(never_control), cmocka_unit_test(marked_encoding),
         cmocka_unit_test(stop_and_detection), cmocka_unit_test(named), cmocka_unit_test(bounds),
+        cmocka_unit_test(growing),
         cmocka_unit_test(deep_sources), cmocka_unit_test(sentences), cmocka_unit_test(any_bytes),
         cmocka_unit_test(any_json), cmocka_unit_test(shared),
     };
