@@ -15,6 +15,7 @@
 #include "model/rope.h"
 #include "pack/carry.h"
 #include "pack/layout.h"
+#include "pack/quant_rows.h"
 #include "pack/sink.h"
 #include "pack/work.h"
 
@@ -155,6 +156,7 @@ static int make_rows(const run *r, int64_t row, int64_t n, uint8_t *dst, int thr
             memmove(x + i * t->cols, x + i * t->all_cols + t->col0, (size_t)t->cols * sizeof *x);
     if (t->type == DT_F8_E4M3) return encode_fp8(x, n, t->cols, dst);
     if (j->encode) return j->encode(j->arg, t, row, n, x, dst, thread, e);
+    if (type_get(t->type)->elems > 1) return quant_rows(t->type, x, NULL, dst, n, t->cols, e);
     size_t bytes = row_bytes(t);
     for (int64_t i = 0; i < n && rc == DR_OK; i++)
         rc = quant_row(t->type, x + i * t->cols, dst + (size_t)i * bytes, t->cols);

@@ -51,7 +51,8 @@ typedef struct pack_job {
      * but the rows: they may be asked for in any grouping. */
     int (*edit)(void *arg, const pack_tensor *t, int64_t row, int64_t n, float *x, int thread,
                 dr_err *e);
-    /* Encode n rows of t->cols floats into t->type. NULL: quant_row. From any thread. FP8 tensors
+    /* Encode n rows of t->cols floats into t->type. NULL: quant_rows without importances for block
+     * types (a merge that keeps a quantised tensor's type), else quant_row. From any thread. FP8 tensors
      * are not given to it: they get the largest value of a row / 448 as the row's scale, in a tensor of
      * its own behind them (safetensors), or in fp8_scales_K.pt (Meta: feed-forward matrices alone). */
     int (*encode)(void *arg, const pack_tensor *t, int64_t row, int64_t n, const float *x,
