@@ -2,15 +2,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include "cli/cache.h"
-#include "cli/cmd.h"
-#include "cli/progress.h"
+#include "cli/out_args.h"
 #include "pack/convert.h"
 
 typedef struct {
     const char *type;
-    int to, shards, threads;
-    size_t shard_size;
-    bool force, quiet;
+    int to;
+    out_args out;
 } args;
 
 static const opt opts[] = {
@@ -18,34 +16,9 @@ static const opt opts[] = {
       "f32, f16, bf16 or fp8 (default: what the model has)" },
     { 0, "to", OPT_CHOICE, offsetof(args, to), "auto|gguf|safetensors|meta",
       "container (default: by OUT's name, see below)" },
-    { 0, "max-shard-size", OPT_SIZE, offsetof(args, shard_size), "BYTES",
-      "GGUF and safetensors: at most so many bytes of tensors in a file, 5G" },
-    { 0, "shards", OPT_INT, offsetof(args, shards), "N",
-      "N files; Meta: model-parallel shards", 1, 99999 },
-    { 'f', "force", OPT_FLAG, offsetof(args, force), NULL, "replace OUT" },
-    { 't', "threads", OPT_INT, offsetof(args, threads), "N", "threads (default: one per core)",
-      0, 1024 },
-    { 'q', "quiet", OPT_FLAG, offsetof(args, quiet), NULL, "no progress, no notes on stderr" },
+    { .kind = OPT_SUB, .at = offsetof(args, out), .sub = out_opts },
     OPT_END
 };
-
-typedef struct { const command *c; progress bar; bool quiet; } teller;
-
-static void show(void *arg, uint64_t done, uint64_t total)
-{
-    teller *t = arg;
-    if (t->quiet) return;
-    t->bar.total = (int64_t)total;
-    progress_set(&t->bar, (int64_t)done);
-}
-
-static void note(void *arg, const char *sentence)
-{
-    teller *t = arg;
-    if (t->quiet) return;
-    progress_end(&t->bar);
-    fprintf(stderr, "drover %s: %s\n", t->c->name, sentence);
-}
 
 static int run(const command *c, int argc, char **argv)
 {
@@ -53,18 +26,17 @@ static int run(const command *c, int argc, char **argv)
     argc = cmd_parse(c, &a, argc, argv);
     (void)argc;
     dr_err e = {0};
-    teller t = { .c = c, .quiet = a.quiet };
+    teller t = { .c = c, .quiet = a.out.quiet };
     static const container kinds[] = { 0, CONTAINER_GGUF, CONTAINER_SAFETENSORS, CONTAINER_META };
     convert_opt o = { .out = argv[1], .to = a.to ? kinds[a.to] : pack_container_of(argv[1]),
-                      .n_files = a.shards, .file_bytes = a.shard_size, .force = a.force,
-                      .progress = show, .note = note, .arg = &t };
-    if (a.shards && a.shard_size)
-        return cmd_misuse(c, "--shards and --max-shard-size exclude each other");
+                      .n_files = a.out.shards, .file_bytes = a.out.shard_size, .force = a.out.force,
+                      .progress = teller_show, .note = teller_note, .arg = &t };
+    if (out_args_check(c, &a.out)) return 2;
     if (convert_type(a.type, &o.type, &e) != DR_OK) return cmd_misuse(c, "%s", e.msg);
     buf path = { .cap_max = CACHE_PATH_MAX };
     int rc = model_resolve(argv[0], &path, &e);
     o.in = buf_str(&path);
-    pool *p = rc == DR_OK ? pool_new(a.threads, &e) : NULL;
+    pool *p = rc == DR_OK ? pool_new(a.out.threads, &e) : NULL;
     progress_begin(&t.bar, "converting", 0);
     if (rc == DR_OK) rc = p ? convert(&o, p, &e) : e.code;
     progress_end(&t.bar);

@@ -4,8 +4,7 @@
 #include <string.h>
 #include "base/mem.h"
 #include "cli/cache.h"
-#include "cli/cmd.h"
-#include "cli/progress.h"
+#include "cli/out_args.h"
 #include "pack/merge.h"
 
 enum { MAX_MODELS = 64 };
@@ -13,9 +12,8 @@ enum { MAX_MODELS = 64 };
 typedef struct {
     opt_list lora;
     const char *type, *weights;
-    int to, shards, threads;
-    size_t shard_size;
-    bool force, quiet;
+    int to;
+    out_args out;
 } args;
 
 static const opt opts[] = {
@@ -27,34 +25,9 @@ static const opt opts[] = {
       "f32, f16, bf16 or fp8 (default: what the first model has)" },
     { 0, "to", OPT_CHOICE, offsetof(args, to), "auto|gguf|safetensors|meta",
       "container (default: by OUT's name, as convert)" },
-    { 0, "max-shard-size", OPT_SIZE, offsetof(args, shard_size), "BYTES",
-      "GGUF and safetensors: at most so many bytes of tensors in a file, 5G" },
-    { 0, "shards", OPT_INT, offsetof(args, shards), "N",
-      "N files; Meta: model-parallel shards", 1, 99999 },
-    { 'f', "force", OPT_FLAG, offsetof(args, force), NULL, "replace OUT" },
-    { 't', "threads", OPT_INT, offsetof(args, threads), "N", "threads (default: one per core)",
-      0, 1024 },
-    { 'q', "quiet", OPT_FLAG, offsetof(args, quiet), NULL, "no progress, no notes on stderr" },
+    { .kind = OPT_SUB, .at = offsetof(args, out), .sub = out_opts },
     OPT_END
 };
-
-typedef struct { const command *c; progress bar; bool quiet; } teller;
-
-static void show(void *arg, uint64_t done, uint64_t total)
-{
-    teller *t = arg;
-    if (t->quiet) return;
-    t->bar.total = (int64_t)total;
-    progress_set(&t->bar, (int64_t)done);
-}
-
-static void note(void *arg, const char *sentence)
-{
-    teller *t = arg;
-    if (t->quiet) return;
-    progress_end(&t->bar);
-    fprintf(stderr, "drover %s: %s\n", t->c->name, sentence);
-}
 
 /* n numbers with commas between. */
 static int read_weights(const char *text, double *w, int n, dr_err *e)
@@ -94,7 +67,7 @@ static int work(const args *a, int n_models, char **argv, merge_opt *o, names *s
     o->more = s->model + 1, o->n_more = n_models - 1;
     o->lora = s->lora, o->n_lora = a->lora.n;
     o->weight = a->weights ? s->weight : NULL;
-    pool *p = rc ? NULL : pool_new(a->threads, e);
+    pool *p = rc ? NULL : pool_new(a->out.threads, e);
     if (!rc) rc = p ? merge(o, p, e) : e->code;
     pool_free(p);
     for (int i = 0; i < n_models; i++) buf_free(&s->path[i]);
@@ -110,15 +83,14 @@ static int run(const command *c, int argc, char **argv)
     if (n_models == 1 && !a.lora.n) return cmd_misuse(c, "--lora PATH or a second MODEL is needed");
     if (n_models == 1 && a.weights) return cmd_misuse(c, "--weights is for several models");
     if (n_models > MAX_MODELS) return cmd_misuse(c, "at most %d models", MAX_MODELS);
-    if (a.shards && a.shard_size)
-        return cmd_misuse(c, "--shards and --max-shard-size exclude each other");
+    if (out_args_check(c, &a.out)) return 2;
     dr_err e = {0};
-    teller t = { .c = c, .quiet = a.quiet };
+    teller t = { .c = c, .quiet = a.out.quiet };
     static const container kinds[] = { 0, CONTAINER_GGUF, CONTAINER_SAFETENSORS, CONTAINER_META };
     const char *out = argv[n_models];
     merge_opt o = { .conv = { .out = out, .to = a.to ? kinds[a.to] : pack_container_of(out),
-                              .n_files = a.shards, .file_bytes = a.shard_size, .force = a.force,
-                              .progress = show, .note = note, .arg = &t } };
+                              .n_files = a.out.shards, .file_bytes = a.out.shard_size, .force = a.out.force,
+                              .progress = teller_show, .note = teller_note, .arg = &t } };
     if (convert_type(a.type, &o.conv.type, &e) != DR_OK) return cmd_misuse(c, "%s", e.msg);
     names *s = mem_zalloc(1, sizeof *s);
     if (!s) return err_nomem(&e, sizeof *s, "names"), cmd_fail(c, &e);

@@ -4,16 +4,14 @@
 #include <string.h>
 #include <strings.h>
 #include "cli/cache.h"
-#include "cli/cmd.h"
-#include "cli/progress.h"
+#include "cli/out_args.h"
 #include "pack/quantize.h"
 
 typedef struct {
     const char *imatrix, *head, *embd;
     opt_list rules;
-    int shards, threads;
-    size_t shard_size;
-    bool pure, search, dry, force, quiet;
+    bool pure, search, dry;
+    out_args out;
 } args;
 
 static const opt opts[] = {
@@ -27,42 +25,18 @@ static const opt opts[] = {
     { 0, "search", OPT_FLAG, offsetof(args, search), NULL,
       "search without an importance matrix too, where llama.cpp only rounds" },
     { 0, "dry-run", OPT_FLAG, offsetof(args, dry), NULL, "list what would become what, and stop" },
-    { 0, "max-shard-size", OPT_SIZE, offsetof(args, shard_size), "BYTES",
-      "at most so many bytes of tensors in a file" },
-    { 0, "shards", OPT_INT, offsetof(args, shards), "N", "N files", 1, 99999 },
-    { 'f', "force", OPT_FLAG, offsetof(args, force), NULL, "replace OUT" },
-    { 't', "threads", OPT_INT, offsetof(args, threads), "N", "threads (default: one per core)",
-      0, 1024 },
-    { 'q', "quiet", OPT_FLAG, offsetof(args, quiet), NULL, "no progress, no notes on stderr" },
+    { .kind = OPT_SUB, .at = offsetof(args, out), .sub = out_opts },
     OPT_END
 };
 
 typedef struct {
-    const command *c;
-    progress bar;
-    bool quiet;
+    teller t;                        /* first: the callbacks see it */
     uint64_t bytes, weights;         /* of the plan so far */
-} teller;
-
-static void show(void *arg, uint64_t done, uint64_t total)
-{
-    teller *t = arg;
-    if (t->quiet) return;
-    t->bar.total = (int64_t)total;
-    progress_set(&t->bar, (int64_t)done);
-}
-
-static void note(void *arg, const char *sentence)
-{
-    teller *t = arg;
-    if (t->quiet) return;
-    progress_end(&t->bar);
-    fprintf(stderr, "drover %s: %s\n", t->c->name, sentence);
-}
+} listing;
 
 static void list(void *arg, const pack_tensor *p)
 {
-    teller *t = arg;
+    listing *l = arg;
     char shape[48];
     uint64_t n = (uint64_t)p->rows * (uint64_t)p->cols;
     uint64_t bytes = (uint64_t)type_row_bytes(p->type, p->cols) * (uint64_t)p->rows;
@@ -70,7 +44,7 @@ static void list(void *arg, const pack_tensor *p)
     else snprintf(shape, sizeof shape, "%" PRId64 " x %" PRId64, p->rows, p->cols);
     printf("%-34s %16s  %-8s -> %-8s %12" PRIu64 "\n", p->name, shape,
            p->src ? type_get(p->src->type)->name : "", type_get(p->type)->name, bytes);
-    t->bytes += bytes, t->weights += n;
+    l->bytes += bytes, l->weights += n;
 }
 
 static int types_of(const args *a, quantize_opt *o, dr_err *e)
@@ -89,27 +63,26 @@ static int run(const command *c, int argc, char **argv)
     args a = {0};
     argc = cmd_parse(c, &a, argc, argv);
     dr_err e = {0};
-    teller t = { .c = c, .quiet = a.quiet };
+    listing l = { .t = { .c = c, .quiet = a.out.quiet } };
     if (argc < 3 && !a.dry) return cmd_misuse(c, "where to? IN TYPE OUT are wanted");
     quantize_opt o = { .out = argc > 2 ? argv[2] : NULL, .type = argv[1], .imatrix = a.imatrix,
                        .pure = a.pure, .search = a.search, .dry = a.dry, .plan = list,
-                       .n_files = a.shards, .file_bytes = a.shard_size, .force = a.force,
-                       .progress = show, .note = note, .arg = &t };
+                       .n_files = a.out.shards, .file_bytes = a.out.shard_size, .force = a.out.force,
+                       .progress = teller_show, .note = teller_note, .arg = &l };
     o.to = o.out ? pack_container_of(o.out) : !strncasecmp(o.type, "FP8", 3) ?
            CONTAINER_SAFETENSORS : CONTAINER_GGUF;
-    if (a.shards && a.shard_size)
-        return cmd_misuse(c, "--shards and --max-shard-size exclude each other");
+    if (out_args_check(c, &a.out)) return 2;
     if (types_of(&a, &o, &e) != DR_OK) return cmd_misuse(c, "%s", e.msg);
     buf path = { .cap_max = CACHE_PATH_MAX };
     int rc = model_resolve(argv[0], &path, &e);
     o.in = buf_str(&path);
-    pool *p = rc == DR_OK ? pool_new(a.threads, &e) : NULL;
-    if (!a.dry) progress_begin(&t.bar, "quantising", 0);
+    pool *p = rc == DR_OK ? pool_new(a.out.threads, &e) : NULL;
+    if (!a.dry) progress_begin(&l.t.bar, "quantising", 0);
     if (rc == DR_OK) rc = p ? quantize(&o, p, &e) : e.code;
-    if (!a.dry) progress_end(&t.bar);
+    if (!a.dry) progress_end(&l.t.bar);
     if (rc == DR_OK && a.dry)
-        printf("%" PRIu64 " weights, %" PRIu64 " bytes, %.2f bits a weight\n", t.weights, t.bytes,
-               t.weights ? 8 * (double)t.bytes / (double)t.weights : 0);
+        printf("%" PRIu64 " weights, %" PRIu64 " bytes, %.2f bits a weight\n", l.weights, l.bytes,
+               l.weights ? 8 * (double)l.bytes / (double)l.weights : 0);
     pool_free(p);
     buf_free(&path);
     return rc == DR_OK ? 0 : cmd_fail(c, &e);
