@@ -207,8 +207,9 @@ static span dotted(parser *p)
     span s = p->tok->s;
     jp_want(p, T_NAME, "a name");
     while (jp_skip_op(p, ".")) {
-        s.n = (size_t)(p->tok->s.p + p->tok->s.n - s.p);
+        span more = p->tok->s;
         jp_want(p, T_NAME, "a name");
+        if (!p->rc) s.n = (size_t)(more.p + more.n - s.p);      /* names are parts of the source */
     }
     return s;
 }

@@ -106,6 +106,7 @@ static bool grow_names(parser *p)
 uint32_t jp_intern(parser *p, span s)
 {
     jinja *t = p->t;
+    if (p->rc) return 0;
     if (t->n_names == t->cap_names && !grow_names(p)) return 0;
     uint32_t h = hash(s), i;
     for (; (i = t->slot[h & (t->n_slot - 1)]); h++)

@@ -442,6 +442,8 @@ static void sentences(void **state)
     static const struct { const char *t, *why; int code; } c[] = {
         { "a\nb {{ x | nope }}", "line 2 of the chat template: the filter 'nope' is not one", DR_EUNSUPPORTED },
         { "{% include 'x' %}", "{% include %}", DR_EUNSUPPORTED },
+        { "{{ x is a., 1 }}", "a name is wanted, not ','", DR_EFORMAT },
+        { "{{ x | a., 1 }}", "a name is wanted, not ','", DR_EFORMAT },
         { "\n\n{{ x is nope }}", "line 3 of the chat template: the test 'nope'", DR_EUNSUPPORTED },
         { "{{ raise_exception('no ' ~ x) }}", "(line 1) says: no X", DR_EINVAL },
         { "{{ lipsum() }}", "lipsum", DR_EUNSUPPORTED }, { "{{ x.encode() }}", "encode", DR_EUNSUPPORTED },
