@@ -448,11 +448,13 @@ static int read_params(tensors *ts, const char *folder, dr_err *e)
 {
     json_t *j = NULL;
     int rc = read_config(ts, folder, "params.json", &j, e);
-    if (rc != DR_OK || !j) return rc != DR_OK ? rc : refuse_folder(folder, e);
-    json_t *model = json_object_get(j, "model");
-    ts->params = json_is_object(model) ? json_incref(model) : json_incref(j);
+    if (rc == DR_OK && !j) rc = refuse_folder(folder, e);
+    if (rc == DR_OK) {
+        json_t *model = json_object_get(j, "model");
+        ts->params = json_incref(json_is_object(model) ? model : j);
+    }
     json_decref(j);
-    return DR_OK;
+    return rc;
 }
 
 /* Shards are saved under their own names, which stay inside the file. */

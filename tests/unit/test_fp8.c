@@ -55,10 +55,10 @@ static void make(const char *out, const char *type, int shards)
 
 static wmat *matrix(model *m, int l, int i)
 {
-    layer_weights *w = l < m->h.L ? &m->w.layer[l] : NULL;
+    if (l == m->h.L) return i == 0 ? &m->w.tok_emb : i == 1 ? &m->w.out : NULL;
+    layer_weights *w = &m->w.layer[l];
     wmat *in[] = { &w->wq, &w->wk, &w->wv, &w->wo, &w->w1, &w->w3, &w->w2 };
-    if (l < m->h.L) return i < 7 ? in[i] : NULL;
-    return i == 0 ? &m->w.tok_emb : i == 1 ? &m->w.out : NULL;
+    return i < 7 ? in[i] : NULL;
 }
 
 /* Matrices as F32: those that are not FP8, or all of them, multiplied by their scales. (A BF16
