@@ -7,13 +7,19 @@
 #include <stdint.h>
 #include "base/half.h"
 
-/* y[k] = x[k] / scale, rounded; returns the scale. A row of zeros gets the scale 1. */
-static inline float fp8_row(const float *x, uint8_t *y, int64_t K)
+/* The scale of a row. Zeros, and rows with an infinity, get 1. */
+static inline float fp8_scale(const float *x, int64_t K)
 {
     float most = 0;
     for (int64_t k = 0; k < K; k++) most = fmaxf(most, fabsf(x[k]));
-    float scale = most > 0 ? most / 448 : 1;
-    if (!(scale >= 0x1p-126f)) scale = 0x1p-126f;      // too small to divide by
+    float scale = most > 0 && most < INFINITY ? most / 448 : 1;
+    return scale >= 0x1p-126f ? scale : 0x1p-126f;     // less is too small to divide by
+}
+
+/* y[k] = x[k] / scale, rounded; returns the scale. */
+static inline float fp8_row(const float *x, uint8_t *y, int64_t K)
+{
+    float scale = fp8_scale(x, K);
     for (int64_t k = 0; k < K; k++) y[k] = f32_to_f8(x[k] / scale);
     return scale;
 }

@@ -10,6 +10,7 @@
 #include <zlib.h>
 #include "base/mem.h"
 #include "base/os.h"
+#include "format/fp8.h"
 #include "format/names.h"
 #include "format/quant.h"
 #include "model/rope.h"
@@ -87,25 +88,6 @@ static bool copies(const run *r, const pack_tensor *t)
 
 /* ---- FP8 ---- */
 
-static float row_scale(const float *x, int64_t n)
-{
-    float most = 0;
-    for (int64_t i = 0; i < n; i++)
-        if (fabsf(x[i]) > most) most = fabsf(x[i]);
-    return most > 0 && most < INFINITY ? most / 448 : 1;
-}
-
-static int encode_fp8(float *x, int64_t rows, int64_t cols, uint8_t *dst)
-{
-    int rc = DR_OK;
-    for (; rc == DR_OK && rows-- > 0; x += cols, dst += cols) {
-        float s = row_scale(x, cols);
-        for (int64_t i = 0; i < cols; i++) x[i] /= s;
-        rc = quant_row(DT_F8_E4M3, x, dst, cols);
-    }
-    return rc;
-}
-
 /* The scales of n rows. Those that the source has are kept where its bytes are. */
 static void make_scales(const run *r, int64_t row, int64_t n, const float *x, float *dst)
 {
@@ -116,7 +98,7 @@ static void make_scales(const run *r, int64_t row, int64_t n, const float *x, fl
                                      k * t->src->dim[0];
     for (int64_t i = 0; i < n; i++)
         dst[i] = of ? of[pack_row_of(r->j->src, t->role, r->adjacent, t->row0 + row + i)]
-                    : row_scale(x + i * t->all_cols + t->col0, t->scale_cols);
+                    : fp8_scale(x + i * t->all_cols + t->col0, t->scale_cols);
 }
 
 static int copy_rows(const run *r, int64_t row, int64_t n, uint8_t *dst, void *scratch, dr_err *e)
@@ -154,7 +136,10 @@ static int make_rows(const run *r, int64_t row, int64_t n, uint8_t *dst, int thr
     if (t->cols != t->all_cols)
         for (int64_t i = 0; i < n; i++)
             memmove(x + i * t->cols, x + i * t->all_cols + t->col0, (size_t)t->cols * sizeof *x);
-    if (t->type == DT_F8_E4M3) return encode_fp8(x, n, t->cols, dst);
+    if (t->type == DT_F8_E4M3) {
+        for (int64_t i = 0; i < n; i++) fp8_row(x + i * t->cols, dst + i * t->cols, t->cols);
+        return DR_OK;
+    }
     if (j->encode) return j->encode(j->arg, t, row, n, x, dst, thread, e);
     if (type_get(t->type)->elems > 1) return quant_rows(t->type, x, NULL, dst, n, t->cols, e);
     size_t bytes = row_bytes(t);
