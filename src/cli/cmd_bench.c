@@ -16,7 +16,8 @@ typedef struct {
 } args;
 
 static const opt opts[] = {
-    { 'p', "prompt", OPT_INTS, offsetof(args, p), "N,…", "prompt lengths (default 512)", 1, 1 << 24 },
+    { 'p', "prompt", OPT_INTS, offsetof(args, p), "N,…", "prompt lengths (default 512; 0: none)", 0,
+      1 << 24 },
     { 'n', "gen", OPT_INT, offsetof(args, n), "N", "tokens to generate (default 64; 0: none)", 0,
       1 << 20 },
     { 'd', "depth", OPT_INTS, offsetof(args, d), "N,…", "tokens held before (default 0)", 0, 1 << 24 },
@@ -66,16 +67,29 @@ static json_t *rows_json(const bench_result *r, int reps, bool decode)
     return a;
 }
 
+static json_t *fills_json(const bench_result *r)
+{
+    json_t *a = json_array();
+    for (int i = 0; i < r->n_fills; i++)
+        json_array_append_new(a, json_pack("{s:I, s:I, s:f}", "from", (json_int_t)r->fill[i].from,
+                                           "to", (json_int_t)r->fill[i].to, "tok_s",
+                                           r->fill[i].tok_s));
+    return a;
+}
+
 static int report(const command *c, const model *m, const args *a, const bench_result *r)
 {
     const roofline *f = &r->roof;
     return cmd_json(c, json_pack(
-        "{s:o, s:o, s:{s:f, s:f, s:f, s:f, s:f}, s:s, s:s, s:i, s:I, s:f}",
+        "{s:o, s:o, s:o, s:{s:f, s:f, s:f, s:f, s:f}, s:s, s:s, s:i, s:s, s:I, s:I, s:f}",
         "prefill", rows_json(r, a->r, false), "decode", rows_json(r, a->r, true),
+        "fill", fills_json(r),
         "roofline", "read_gb_s", f->read_mapped / 1e9, "read_huge_gb_s", f->read_huge / 1e9,
         "f32", f->f32 / 1e9, "bf16", f->bf16 / 1e9, "int8", f->int8 / 1e9,
         "model", a->shape ? a->shape : m->path, "level", m->d->level, "threads", m->d->n_threads,
-        "bytes_per_token", (json_int_t)r->per_token, "flops_per_token", r->flops_per_token));
+        "arithmetic", bench_arith_name(m), "bytes_per_token", (json_int_t)r->per_token,
+        "kv_bytes_per_position", (json_int_t)r->per_position,
+        "flops_per_token", r->flops_per_token));
 }
 
 static void ints(int64_t *to, int *n, const opt_ints *v, int64_t fallback)
@@ -109,6 +123,9 @@ static int run(const command *c, int argc, char **argv)
     dr_err e = {0};
     bench_opt o = { .n_gen = a.n, .reps = a.r, .n_rows = a.rows, .kv = kv_choice(a.kv) };
     ints(o.p, &o.n_p, &a.p, 512);
+    if (!o.p[0]) o.n_p = 0;
+    for (int i = 1; i < o.n_p; i++)
+        if (!o.p[i]) return cmd_misuse(c, "a prompt length of 0 (no prefill) stands alone");
     ints(o.depth, &o.n_depth, &a.d, 0);
     ints(o.batch, &o.n_batch, &a.b, 1);
     for (int i = 1; i < o.n_depth; i++)

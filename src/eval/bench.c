@@ -42,6 +42,12 @@ int bench_arith(const model *m)
     return kind[act_kind(m->w.layer[0].w1.type)];
 }
 
+const char *bench_arith_name(const model *m)
+{
+    static const char *const name[] = { "f32", "bf16", "int8" };
+    return name[bench_arith(m)];
+}
+
 /* ---- roofline ---- */
 
 typedef struct {
@@ -184,6 +190,17 @@ static int feed(rig *g, kv_seq *s, int64_t n, int rows, dr_err *e)
     return DR_OK;
 }
 
+/* From what the last depth left to the next; timed, for it is the prefill of a long prompt. */
+static int fill_to(rig *g, int64_t depth, const bench_opt *o, bench_result *r, dr_err *e)
+{
+    int64_t from = g->base.len, t = os_now_ns();
+    int rc = feed(g, &g->base, depth - from, o->n_rows, e);
+    if (!rc && depth > from)
+        r->fill[r->n_fills++] = (bench_fill){
+            from, depth, (double)(depth - from) / ((double)(os_now_ns() - t) * 1e-9) };
+    return rc;
+}
+
 static int decode_step(rig *g, int batch, seq_run *run, int32_t *out, dr_err *e)
 {
     int32_t tok[4096] = {0};
@@ -234,8 +251,7 @@ static void shares(bench_row *w, const bench_result *r, const model *m, const be
         w->share = med * r->flops_per_token / peak[bench_arith(m)];
         return;
     }
-    double kv = (double)(m->h.L * 2) * m->h.nkv * (double)kv_row_bytes(o->kv, m->h.hs) *
-                ((double)w->depth + (double)w->tokens / 2);
+    double kv = (double)r->per_position * ((double)w->depth + (double)w->tokens / 2);
     double per_step = (double)r->per_token + kv * (double)w->batch;
     w->share = med / (double)w->batch * per_step / r->roof.read_mapped;
 }
@@ -245,6 +261,7 @@ int bench_run(const model *m, int n_threads, const bench_opt *o, bench_result *r
 {
     *r = (bench_result){ .flops_per_token = model_flops_per_token(&m->h) };
     weights_bytes(&m->w, &m->h, &r->per_token);
+    r->per_position = (size_t)(m->h.L * 2) * (size_t)m->h.nkv * kv_row_bytes(o->kv, m->h.hs);
     rig g = {0};
     int rc = rig_init(&g, m, o, e);
     if (rc) goto done;
@@ -252,7 +269,7 @@ int bench_run(const model *m, int n_threads, const bench_opt *o, bench_result *r
     if ((rc = feed(&g, &g.base, WARM, o->n_rows, e))) goto done;          // pages in, pools awake
     kv_truncate(&g.kv, &g.base, 0);
     for (int d = 0; d < o->n_depth; d++) {
-        if ((rc = feed(&g, &g.base, o->depth[d] - g.base.len, o->n_rows, e))) goto done;
+        if ((rc = fill_to(&g, o->depth[d], o, r, e))) goto done;
         for (int i = 0; i < o->n_p + (o->n_gen > 1 ? o->n_batch : 0); i++) {
             bench_row *w = &r->row[r->n_rows++];
             *w = (bench_row){ .decode = i >= o->n_p, .depth = o->depth[d], .batch = 1 };
