@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include "base/os.h"
 
 static atomic_long fail_after = -1, n_allocs;
 static atomic_size_t live, peak;
@@ -86,10 +87,8 @@ void mem_free(void *p)
 void *mem_pages(size_t n)
 {
     if (refused()) return NULL;
-    void *p = mmap(NULL, n ? n : 1, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (p == MAP_FAILED) return NULL;
-    if (n >= (size_t)4 << 20) madvise(p, n, MADV_HUGEPAGE);
-    grew(n);
+    void *p = os_map_aligned(-1, n ? n : 1);
+    if (p) grew(n);
     return p;
 }
 

@@ -9,7 +9,35 @@
 #include <sys/statvfs.h>
 #include <time.h>
 #include <unistd.h>
+#include "base/limits.h"
 #include "base/mem.h"
+
+void *os_map_aligned(int fd, size_t n)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE), end = (n + page - 1) & ~(page - 1);
+    int prot = fd < 0 ? PROT_READ | PROT_WRITE : PROT_READ;
+    int how = fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED;
+    /* room to find the multiple in; what is before and behind is given back */
+    char *room = n < (fd < 0 ? 2 : 1) * (size_t)OS_HUGE || end < n || end > SIZE_MAX - OS_HUGE ? MAP_FAILED :
+                 mmap(NULL, end + OS_HUGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                      -1, 0);
+    if (room == MAP_FAILED) {
+        void *p = mmap(NULL, n, prot, how, fd, 0);
+        return p == MAP_FAILED ? NULL : p;
+    }
+    size_t before = -(size_t)(uintptr_t)room & (OS_HUGE - 1);
+    char *at = room + before;
+    if (mmap(at, n, prot, how | MAP_FIXED, fd, 0) == MAP_FAILED) {
+        int err = errno;
+        munmap(room, end + OS_HUGE);
+        errno = err;
+        return NULL;
+    }
+    if (before) munmap(room, before);
+    if (before < OS_HUGE) munmap(at + end, OS_HUGE - before);
+    madvise(at, n, MADV_HUGEPAGE);
+    return at;
+}
 
 int os_map(os_file *f, const char *path, dr_err *e)
 {
@@ -25,8 +53,8 @@ int os_map(os_file *f, const char *path, dr_err *e)
     } else if (st.st_size == 0) {
         f->p = (const uint8_t *)"";
     } else {
-        void *p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0);
-        if (p == MAP_FAILED)
+        void *p = os_map_aligned(fd, (size_t)st.st_size);
+        if (!p)
             rc = err_set(e, DR_EIO, "cannot map %s: %s", path, strerror(errno));
         else
             *f = (os_file){ p, (size_t)st.st_size };
@@ -73,21 +101,50 @@ int os_out_open(os_out *o, const char *path, dr_err *e)
     return rc;
 }
 
-int os_out_put(os_out *o, const void *p, size_t n, dr_err *e)
+static int write_all(os_out *o, const char *p, size_t n, dr_err *e)
 {
     for (size_t at = 0; at < n;) {
-        ssize_t w = write(o->fd, (const char *)p + at, n - at);
+        ssize_t w = write(o->fd, p + at, n - at);
         if (w > 0) at += (size_t)w;
         else if (w == 0 || errno != EINTR)
             return err_set(e, DR_EIO, "cannot write %s: %s", o->path,
                            w == 0 ? "the system took no bytes" : strerror(errno));
     }
+    o->pos += n;
     return DR_OK;
+}
+
+static int write_held(os_out *o, dr_err *e)
+{
+    size_t n = o->n_held;
+    o->n_held = 0;
+    return n ? write_all(o, o->held, n, e) : DR_OK;
+}
+
+int os_out_put(os_out *o, const void *p, size_t n, dr_err *e)
+{
+    int rc = DR_OK;
+    for (const char *s = p; rc == DR_OK && n;) {
+        size_t left = OS_HUGE - (o->pos + o->n_held) % OS_HUGE, k = n < left ? n : left;
+        if (!o->n_held && n >= left) {               // whole pieces need no copy
+            k = n - (o->pos + n) % OS_HUGE;
+            rc = write_all(o, s, k, e);
+        } else if (!o->held && !(o->held = mem_pages(OS_HUGE))) {
+            rc = write_all(o, s, k, e);              // without the memory, as they come
+        } else {
+            memcpy(o->held + o->n_held, s, k);
+            o->n_held += k;
+            if (k == left) rc = write_held(o, e);
+        }
+        s += k, n -= k;
+    }
+    return rc;
 }
 
 int os_out_keep(os_out *o, dr_err *e)
 {
-    int rc = DR_OK, fd = o->fd;
+    int rc = write_held(o, e), fd = o->fd;
+    if (rc != DR_OK) return rc;
     o->fd = -1;
     if (fsync(fd)) rc = err_set(e, DR_EIO, "cannot write %s: %s", o->path, strerror(errno));
     if (close(fd) && rc == DR_OK)
@@ -110,6 +167,7 @@ void os_out_drop(os_out *o)
     }
     mem_free(o->path);
     mem_free(o->tmp);
+    mem_pages_free(o->held, OS_HUGE);
     *o = (os_out){ .fd = -1 };
 }
 
@@ -178,21 +236,8 @@ size_t os_private_bytes(void) { return proc_kb("/proc/self/status", "RssAnon:");
 
 size_t os_free_memory(void)
 {
-    size_t n = proc_kb("/proc/meminfo", "MemAvailable:");
-    buf b;
-    buf_init(&b, 256);
-    size_t limit = 0, used = 0;
-    if (os_read(&b, "/sys/fs/cgroup/memory.max", NULL) == DR_OK)
-        limit = (size_t)strtoull(buf_str(&b), NULL, 10);     /* "max" gives 0: no limit */
-    buf_reset(&b);
-    if (limit && os_read(&b, "/sys/fs/cgroup/memory.current", NULL) == DR_OK)
-        used = (size_t)strtoull(buf_str(&b), NULL, 10);
-    buf_free(&b);
-    if (limit) {
-        size_t left = limit - (used < limit ? used : limit);
-        if (left < n) n = left;
-    }
-    return n;
+    size_t n = proc_kb("/proc/meminfo", "MemAvailable:"), left = limits_memory("");
+    return left < n ? left : n;
 }
 
 uint64_t os_disk_free(const char *path)

@@ -5,20 +5,29 @@
 #include <stdint.h>
 #include "base/buf.h"
 
+/* Bytes of a huge page, of which page tables and the translation buffer hold one entry. */
+enum { OS_HUGE = 2 << 20 };
+
 /* A read-only file mapping. Owns the mapping; os_unmap accepts a zeroed one. An empty file
- * maps as p = "" and n = 0. */
+ * maps as p = "" and n = 0. A large one is mapped in huge pages as far as the page cache holds it
+ * in pieces of that size: docs/decisions/030. */
 typedef struct { const uint8_t *p; size_t n; } os_file;
 int os_map(os_file *f, const char *path, dr_err *e);
 void os_unmap(os_file *f);
+/* n > 0 bytes of the file fd, read-only and shared, or with -1 private ones, zeroed and writable.
+ * Large ones (OS_HUGE, private twice that) begin at a multiple of OS_HUGE, huge pages asked for. To
+ * be given back by munmap; NULL: errno says why. */
+void *os_map_aligned(int fd, size_t n);
 
 /* The whole of a small text file into *b (cap is b's); stdin when path is "-". */
 int os_read(buf *b, const char *path, dr_err *e);
 /* Write beside `path`, flush to disk, rename over it: never a half-written file. */
 int os_write(const char *path, const void *p, size_t n, dr_err *e);
 /* The same for what does not fit in memory: open, any number of writes, then keep (flush and
- * rename) or drop. Bytes go to `path`.part until then. After a failure only drop is allowed;
- * dropping a zeroed or kept one does nothing. */
-typedef struct { int fd; char *path, *tmp; } os_out;
+ * rename) or drop. Bytes go to `path`.part until then, in whole pieces of OS_HUGE, which is what
+ * makes the page cache hold them in huge pages. After a failure only drop is allowed; dropping a
+ * zeroed or kept one does nothing. */
+typedef struct { int fd; char *path, *tmp; uint64_t pos; char *held; size_t n_held; } os_out;
 int os_out_open(os_out *o, const char *path, dr_err *e);
 int os_out_put(os_out *o, const void *p, size_t n, dr_err *e);
 int os_out_keep(os_out *o, dr_err *e);
@@ -35,5 +44,5 @@ uint64_t os_disk_free(const char *path);        /* bytes for this user; 0: unkno
 int64_t os_now_ns(void);                        /* monotonic */
 /* Bytes this process holds privately now and at its peak (RssAnon, VmHWM-like); 0: unknown. */
 size_t os_private_bytes(void);
-size_t os_free_memory(void);                    /* MemAvailable, cgroup limit respected */
+size_t os_free_memory(void);                    /* MemAvailable, or what limits_memory leaves */
 #endif

@@ -19,6 +19,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <time.h>
+#include "base/limits.h"
 #include "base/mem.h"
 
 enum { SPIN_NS = 200000, MAX_THREADS = 1024 };
@@ -29,7 +30,7 @@ typedef struct {
 
 struct pool {
     int n, n_started;
-    bool crowded;                       /* more threads than cores: spinning would steal time */
+    bool crowded;                       /* more threads than CPUs: spinning would steal time */
     pthread_t *thread;
     share *shares;
     void (*fn)(void *, int, int);
@@ -60,11 +61,21 @@ static int64_t now_ns(void)
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
-int cpu_count(void)
+/* The CPUs, hyper-threads too, that this process may run on. */
+static int mask_of(bool may[CPU_SETSIZE])
 {
     cpu_set_t set;
-    if (sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) > 0) return CPU_COUNT(&set);
-    return 1;
+    may[0] = true;
+    if (sched_getaffinity(0, sizeof set, &set)) return 1;
+    for (int i = 0; i < CPU_SETSIZE; i++) may[i] = CPU_ISSET(i, &set);
+    return CPU_COUNT(&set);
+}
+
+int cpu_count(void)
+{
+    bool may[CPU_SETSIZE] = { false };
+    mask_of(may);
+    return limits_cores("", may, CPU_SETSIZE);
 }
 
 static int take_front(share *s)
@@ -160,15 +171,16 @@ void pool_run(pool *p, int n_chunks, void (*fn)(void *, int, int), void *arg)
 
 pool *pool_new(int n_threads, dr_err *e)
 {
-    int cores = cpu_count();
-    if (n_threads == 0) n_threads = cores;
+    bool may[CPU_SETSIZE] = { false };
+    int cpus = mask_of(may);
+    if (n_threads == 0) n_threads = limits_cores("", may, CPU_SETSIZE);
     if (n_threads < 1 || n_threads > MAX_THREADS) {
         err_set(e, DR_EINVAL, "%d threads asked for, 1 to %d are possible", n_threads, MAX_THREADS);
         return NULL;
     }
     pool *p = mem_aligned(sizeof *p);
     if (!p) { err_nomem(e, sizeof *p, "thread pool"); return NULL; }
-    *p = (pool){ .n = n_threads, .n_started = 1, .crowded = n_threads > cores };
+    *p = (pool){ .n = n_threads, .n_started = 1, .crowded = n_threads > cpus };
     pthread_mutex_init(&p->mu, NULL);
     pthread_cond_init(&p->wake, NULL);
     p->thread = mem_zalloc((size_t)n_threads, sizeof *p->thread);

@@ -7,7 +7,7 @@
 
 typedef struct pool pool;
 
-/* n_threads 0: one per core this process may run on. The caller is one of the threads. */
+/* n_threads 0: cpu_count. The caller is one of the threads. */
 pool *pool_new(int n_threads, dr_err *e);
 void pool_free(pool *p);                               /* NULL is fine */
 int pool_threads(const pool *p);
@@ -19,5 +19,7 @@ int pool_threads(const pool *p);
  * ends its share takes from the others' ends. */
 void pool_run(pool *p, int n_chunks, void (*fn)(void *arg, int chunk, int thread), void *arg);
 
-int cpu_count(void);                                   /* cores this process may run on */
+/* Cores that this process may use: its affinity mask, hyper-threads counted once, and the quota of
+ * its control groups (base/limits.h). */
+int cpu_count(void);
 #endif
