@@ -6,7 +6,8 @@
 #include "cli/cache.h"
 #include "cli/model_arg.h"
 #include "cli/progress.h"
-#include "gen/session.h"
+#include "gen/ngram.h"
+#include "gen/spec.h"
 #include "text/chat.h"
 
 typedef struct {
@@ -70,15 +71,17 @@ static void count_types(about *x)
 static void budget(about *x)
 {
     const hparams *h = &x->m->h;
-    plan_opt o = { .n_seqs = x->a->batch, .n_rows = SESSION_ROWS_DEFAULT, .n_out = x->a->batch,
-                   .kv = kv_choice(x->a->kv) };
+    /* logits for a token of each sequence, and for what is guessed of one */
+    plan_opt o = { .n_seqs = x->a->batch, .n_rows = SESSION_ROWS_DEFAULT,
+                   .n_out = x->a->batch + SPEC_MAX_DEFAULT, .kv = kv_choice(x->a->kv) };
     o.n_ctx = x->a->ctx ? (int)x->a->ctx
                         : h->n_ctx < SESSION_CTX_DEFAULT ? h->n_ctx : SESSION_CTX_DEFAULT;
     if (o.n_rows > o.n_ctx) o.n_rows = o.n_ctx;
     if (o.n_rows < o.n_seqs) o.n_rows = o.n_seqs;
     plan_make(&x->p, x->m, &o);
     x->program = os_private_bytes();
-    x->total = x->program + x->p.kv + x->p.workspace + x->p.scratch + x->p.gathered;
+    x->total = x->program + x->p.kv + x->p.workspace + x->p.scratch + x->p.gathered +
+               ngram_bytes(o.n_ctx);
     x->free = os_free_memory();
     x->n_ctx = o.n_ctx;
     x->max_ctx = plan_max_ctx(x->m, o, x->free);

@@ -20,6 +20,7 @@ typedef struct {
     opt_list stop;
     int64_t ctx;
     int n, kv, full, samples;
+    int spec, draft_max, draft_min;
     bool json, raw, special, ignore_eos, quiet, no_history;
 } args;
 
@@ -55,6 +56,12 @@ static const opt opts[] = {
     { 0, "context-full", OPT_CHOICE, offsetof(args, full), "stop|shift",
       "stop, or drop the oldest part, say so and go on (stop)" },
     { 0, "kv-type", OPT_CHOICE, offsetof(args, kv), KV_CHOICES, "cache type (f16)" },
+    { 0, "spec", OPT_CHOICE, offsetof(args, spec), "none|ngram",
+      "ngram: evaluate ahead what followed such words before; the reply is the same (none)" },
+    { 0, "draft-max", OPT_INT, offsetof(args, draft_max), "N", "at most N guesses at a time (15)",
+      1, SPEC_MAX },
+    { 0, "draft-min", OPT_INT, offsetof(args, draft_min), "N",
+      "at least N where any can be made; 0: what pays (0)", 0, SPEC_MAX },
     { 0, "samples", OPT_INT, offsetof(args, samples), "N", "N replies to the prompt (1)", 1, 4096 },
     { 0, "ignore-eos", OPT_FLAG, offsetof(args, ignore_eos), NULL, "go on where the model ends" },
     { 0, "json", OPT_FLAG, offsetof(args, json), NULL, "one JSON object on stdout" },
@@ -72,6 +79,7 @@ typedef struct {
     model *m;
     tokenizer *tok;
     session *s;
+    spec *spec;                  /* NULL: none */
     vtrie *vocabulary;           /* these three with a constraint only */
     grammar *grammar;
     matcher *constraint;
@@ -86,6 +94,7 @@ typedef struct {
 
 static void runner_free(runner *r)
 {
+    spec_free(r->spec);
     session_free(r->s);
     matcher_free(r->constraint);
     grammar_free(r->grammar);
@@ -165,12 +174,15 @@ static int runner_constraint(runner *r, dr_err *e)
 
 static int runner_session(runner *r, dr_err *e)
 {
-    session_opt o = { .n_ctx = (int)r->a->ctx, .kv_set = true, .kv = kv_choice(r->a->kv) };
+    spec_opt ahead = { r->a->spec ? SPEC_NGRAM : SPEC_NONE, r->a->draft_max, r->a->draft_min, NULL };
+    session_opt o = { .n_ctx = (int)r->a->ctx, .n_logits = spec_rows(&ahead), .kv_set = true,
+                      .kv = kv_choice(r->a->kv) };
     if (r->a->ctx > r->m->h.n_ctx)
         cmd_warn(r->c, "the model was trained for %d positions, %lld are asked for", r->m->h.n_ctx,
                  (long long)r->a->ctx);
     r->s = session_new(r->m, &o, e);
-    return r->s ? DR_OK : e->code;
+    if (r->s && ahead.kind != SPEC_NONE) r->spec = spec_new(&ahead, session_ctx(r->s), r->m->h.V, e);
+    return r->s && (r->spec || ahead.kind == SPEC_NONE) ? DR_OK : e->code;
 }
 
 static bool format_stop(void *arg, int32_t id)
@@ -191,7 +203,7 @@ static void gen_options(runner *r, const sample_set *set, gen_opt *o)
     *o = (gen_opt){
         .sample = set->opt, .max_tokens = r->a->n, .stop = r->a->stop.v, .n_stop = r->a->stop.n,
         .ignore_eos = r->a->ignore_eos, .shift = r->a->full == 1, .cancel = &interrupted,
-        .shifted = on_shift, .arg = r, .constraint = r->constraint,
+        .shifted = on_shift, .arg = r, .constraint = r->constraint, .spec = r->spec,
     };
     if (r->has_chat && !r->a->raw) o->is_stop = format_stop, o->is_stop_arg = r;
 }
@@ -271,6 +283,10 @@ static int add_figures(json_t *o, const runner *r, const gen_result *g, uint64_t
         g->gen_s > 0 ? g->n_gen / g->gen_s : 0.0, "seed", (json_int_t)seed, "ctx",
         session_ctx(r->s));
     int rc = more ? json_object_update(o, more) : -1;
+    if (r->spec) {
+        json_object_set_new(o, "drafted", json_integer(g->n_drafted));
+        json_object_set_new(o, "accepted", json_integer(g->n_accepted));
+    }
     if (g->n_shifts) json_object_set_new(o, "shifts", json_integer(g->n_shifts));
     json_decref(more);
     return rc;
@@ -303,7 +319,7 @@ static int reply(runner *r, const ids *prompt, const sample_set *set, int i, jso
     } else if (rc == DR_OK) {
         if (!g.text.n || g.text.p[g.text.n - 1] != '\n') putchar('\n');
         talk_stats st = { gen_finish_name(g.finish), g.n_prompt, g.n_reused, g.n_gen, g.prompt_s,
-                          g.gen_s };
+                          g.gen_s, g.n_drafted, g.n_accepted };
         fflush(stdout);
         if (!r->a->quiet) talk_speed(stderr, &st);
     }
@@ -418,7 +434,7 @@ static int chat_reply(void *arg, const chat_msg *m, int n, int attempt,
         rc = gen_run(r->s, r->tok, v.p, (int)v.n, &o, &g, e);
         if (rc == DR_ECANCEL) rc = DR_OK, g.finish = GEN_CANCEL;
         *st = (talk_stats){ gen_finish_name(g.finish), g.n_prompt, g.n_reused, g.n_gen,
-                            g.prompt_s, g.gen_s };
+                            g.prompt_s, g.gen_s, g.n_drafted, g.n_accepted };
     }
     interrupt_reset();
     gen_result_free(&g);

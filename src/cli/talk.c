@@ -87,6 +87,7 @@ void talk_speed(FILE *f, const talk_stats *st)
     if (fresh > 0 && st->prompt_s > 0) fprintf(f, ", %.1f tok/s", fresh / st->prompt_s);
     fprintf(f, "; reply %d token%s", st->n_gen, st->n_gen == 1 ? "" : "s");
     if (st->n_gen > 0 && st->gen_s > 0) fprintf(f, ", %.1f tok/s", st->n_gen / st->gen_s);
+    if (st->n_drafted) fprintf(f, ", %d of %d guesses accepted", st->n_accepted, st->n_drafted);
     fprintf(f, "%s%s]\n", strcmp(st->finish, "stop") ? "; ended by " : "",
             !strcmp(st->finish, "stop") ? ""
             : !strcmp(st->finish, "cancel") ? "Ctrl-C"

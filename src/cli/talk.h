@@ -13,6 +13,7 @@ typedef struct {
     const char *finish;             /* "stop", "length", "context", "cancel" */
     int n_prompt, n_reused, n_gen;
     double prompt_s, gen_s;
+    int n_drafted, n_accepted;      /* guesses evaluated; those that came true */
 } talk_stats;
 
 /* What a conversation needs of a model. piece is called with each part of the reply. */

@@ -1,4 +1,9 @@
-/* generate.c - see generate.h. */
+/* generate.c - see generate.h.
+ *
+ * The session holds the first `len` tokens of the context, then guesses that were evaluated with them
+ * (gen/spec.h). A token is picked from the logits after `len` tokens, guesses or not; when it is the
+ * guess at that place, len grows and the next logits are there already, else the guesses go. So a
+ * guess can only save a step: what is picked, and from what, is the same without it. */
 #include "gen/generate.h"
 #include <string.h>
 #include "base/mem.h"
@@ -30,26 +35,80 @@ typedef struct {
     int place;                      /* its position in the matcher; -1: none */
     uint64_t *mask, *ends;          /* over the model's vocabulary: what may come, what ends */
     bool can_end;                   /* some token ends a reply */
+    int len;                        /* of the context, without what is held and guesses */
     ids held;                       /* picked, not evaluated yet: the last, and forced ones */
 } run;
 
 static int held(const run *g) { return (int)g->held.n; }
+static int context(const run *g) { return g->len + held(g); }
 
-/* Evaluate what is held, all in one step. */
-static int flush(run *g, dr_err *e)
+/* The guess of the token after the context; -1: none. */
+static int32_t guessed(const run *g)
 {
-    int rc = g->held.n ? session_append(g->s, g->held.p, held(g), NULL, e) : DR_OK;
+    return !held(g) && session_len(g->s) > g->len ? session_tokens(g->s)[g->len] : -1;
+}
+
+static bool ends(const run *g, int32_t id)
+{
+    if (g->o->ignore_eos) return false;
+    return tok_is_eog(g->t, id) || (g->o->is_stop && g->o->is_stop(g->o->is_stop_arg, id));
+}
+
+/* Put guesses behind what is held, those that could be picked; returns how many. */
+static int guess(run *g, dr_err *e)
+{
+    const gen_opt *o = g->o;
+    int32_t id[SPEC_MAX];
+    int room = session_ctx(g->s) - context(g), rows = session_max_logits(g->s) - 1;
+    if (room > rows) room = rows;
+    /* the last token is picked and never evaluated */
+    if (o->max_tokens && room > o->max_tokens - g->r->n_gen - 1) room = o->max_tokens - g->r->n_gen - 1;
+    spec_where w = { session_tokens(g->s), g->held.p, g->len, held(g), room, o->sample_index,
+                     (uint64_t)g->r->n_prompt + (uint64_t)g->r->n_gen, o->constraint, g->place };
+    int n = room > 0 ? spec_guess(o->spec, &w, id) : 0, k = 0;
+    int copy = n && g->place >= 0 ? matcher_copy(o->constraint, g->place, NULL) : -1;
+    while (k < n && !ends(g, id[k]) && (copy < 0 || !matcher_take(o->constraint, copy, id[k], NULL))) k++;
+    if (copy >= 0) matcher_end(o->constraint, copy);
+    for (int i = 0; i < k; i++)
+        if (ids_put(&g->held, id[i], e)) return -1;
+    return k;
+}
+
+/* Evaluate what is held, all in one step, with guesses of what follows. */
+static int flush(run *g, bool guesses, dr_err *e)
+{
+    int n = held(g), k = 0;
+    if (!n) return DR_OK;
+    if (guesses && g->o->spec && (k = guess(g, e)) < 0) return DR_ENOMEM;
+    int64_t t = g->o->spec ? os_now_ns() : 0;
+    int rc = session_append_rows(g->s, g->held.p, n + k, k + 1, NULL, e);
     g->held.n = 0;
-    return rc;
+    if (rc) return rc;
+    if (g->o->spec && n == 1) spec_timed(g->o->spec, n + k, os_now_ns() - t);
+    g->len += n;
+    g->r->n_drafted += k;
+    return DR_OK;
+}
+
+/* The token joins the context: one that was guessed is evaluated, another one is held. */
+static int take(run *g, int32_t id, dr_err *e)
+{
+    if (guessed(g) == id) {
+        g->len++;
+        return DR_OK;
+    }
+    session_truncate(g->s, g->len);
+    return ids_put(&g->held, id, e);
 }
 
 /* Drop the oldest half of what follows the kept front, and evaluate the rest again: keys hold
  * their rotation, so moving them would be another model. */
 static int shift(run *g, dr_err *e)
 {
-    int rc = flush(g, e);
+    int rc = flush(g, false, e);
     if (rc) return rc;
-    int n = session_len(g->s), keep = g->o->keep < n ? g->o->keep : n;
+    session_truncate(g->s, g->len);
+    int n = g->len, keep = g->o->keep < n ? g->o->keep : n;
     int drop = (n - keep) / 2;
     if (drop < 1) return err_set(e, DR_EINVAL, "nothing can be dropped from a context of %d", n);
     ids rest = {0};
@@ -58,6 +117,7 @@ static int shift(run *g, dr_err *e)
     if (!rc) rc = session_sync(g->s, rest.p, (int)rest.n, NULL, NULL, e);
     ids_free(&rest);
     if (rc) return rc;
+    g->len = session_len(g->s);
     g->r->n_shifts++;
     if (g->o->shifted) g->o->shifted(g->o->arg, drop);
     return DR_OK;
@@ -79,12 +139,6 @@ static int show(run *g, int32_t id, bool end, span *shown, bool *hit, dr_err *e)
     return DR_OK;
 }
 
-static bool ends(const run *g, int32_t id)
-{
-    if (g->o->ignore_eos) return false;
-    return tok_is_eog(g->t, id) || (g->o->is_stop && g->o->is_stop(g->o->is_stop_arg, id));
-}
-
 /* Tokens that may still be picked. */
 static uint32_t left(const run *g, int len)
 {
@@ -101,7 +155,7 @@ static int constrain(run *g, int32_t *forced, bool *over, dr_err *e)
 {
     matcher_next next;
     const vtrie *v = grammar_vtrie(matcher_grammar(g->o->constraint));
-    int rc = matcher_mask(g->o->constraint, g->place, left(g, session_len(g->s) + held(g)), g->mask,
+    int rc = matcher_mask(g->o->constraint, g->place, left(g, context(g)), g->mask,
                           &next, e);
     if (rc) return rc;
     bool end = next.done && g->can_end;
@@ -124,8 +178,8 @@ static int choose(run *g, sample_result *pick, bool *over, dr_err *e)
         g->r->n_forced++;
         return DR_OK;
     }
-    if ((rc = flush(g, e))) return rc;
-    return sampler_pick(g->smp, session_logits(g->s), session_tokens(g->s), session_len(g->s),
+    if ((rc = flush(g, true, e))) return rc;
+    return sampler_pick(g->smp, session_logits_at(g->s, g->len), session_tokens(g->s), g->len,
                         g->o->sample_index, (uint64_t)g->r->n_prompt + (uint64_t)g->r->n_gen, pick,
                         e);
 }
@@ -144,6 +198,8 @@ static int loop(run *g, dr_err *e)
         if (!rc) rc = ids_put(&r->tokens, pick.id, e);
         if (rc) return rc;
         r->n_gen++;
+        if (guessed(g) == pick.id) r->n_accepted++;
+        if (o->spec) spec_took(o->spec, pick.id);
         bool end = ends(g, pick.id), hit = false;
         if (g->place >= 0 && !end && (rc = matcher_take(o->constraint, g->place, pick.id, e)))
             return rc;
@@ -155,12 +211,11 @@ static int loop(run *g, dr_err *e)
         if (hit) { r->finish = GEN_STOP_STRING; return DR_OK; }
         if (end) { r->finish = GEN_EOS; return DR_OK; }
         if (o->max_tokens && r->n_gen >= o->max_tokens) { r->finish = GEN_LENGTH; return DR_OK; }
-        if (session_len(g->s) + held(g) == session_ctx(g->s)) {
+        if (context(g) == session_ctx(g->s)) {
             if (!o->shift) { r->finish = GEN_CONTEXT; return DR_OK; }
             if ((rc = shift(g, e))) return rc;
         }
-        if ((rc = ids_put(&g->held, pick.id, e))) return rc;
-        if (g->place < 0 && (rc = flush(g, e))) return rc;
+        if ((rc = take(g, pick.id, e))) return rc;
     }
 }
 
@@ -227,8 +282,11 @@ int gen_run(session *s, const tokenizer *t, const int32_t *prompt, int n_prompt,
     int64_t t1 = os_now_ns();
     r->prompt_s = (double)(t1 - t0) * 1e-9;
     if (rc) goto done;
+    g.len = session_len(s);
     if ((rc = begin(&g, V, e))) goto done;
+    if (o->spec && (rc = spec_begin(o->spec, &o->sample, prompt, n_prompt, e))) goto done;
     rc = loop(&g, e);
+    session_truncate(s, g.len);
     if (!rc) {
         span text;
         bool hit;
@@ -243,6 +301,7 @@ int gen_run(session *s, const tokenizer *t, const int32_t *prompt, int n_prompt,
     if (g.place >= 0)
         r->satisfied = r->finish != GEN_STOP_STRING && matcher_done(o->constraint, g.place);
 done:
+    if (o->spec) spec_end(o->spec);
     if (g.place >= 0) matcher_end(o->constraint, g.place);
     mem_free(g.mask);
     mem_free(g.ends);

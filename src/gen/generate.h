@@ -5,6 +5,7 @@
 #include "gen/grammar.h"
 #include "gen/sample.h"
 #include "gen/session.h"
+#include "gen/spec.h"
 
 typedef enum {
     GEN_EOS,            /* the model ended its turn */
@@ -36,6 +37,7 @@ typedef struct {
     /* The reply is a text of this grammar; NULL: anything. Borrowed; its vocabulary is the
      * tokenizer's. When the shortest such text does not fit, gen_run refuses (DR_EINVAL). */
     matcher *constraint;
+    spec *spec;                     /* guesses evaluated ahead: the same reply, sooner; NULL: none */
     const volatile int *cancel;     /* set from a signal handler or another thread */
     bool (*is_stop)(void *arg, int32_t id);   /* the chat format's own ends; NULL: none */
     void *is_stop_arg;
@@ -50,6 +52,7 @@ typedef struct {
     gen_finish finish;
     int n_prompt, n_reused, n_gen, n_shifts;
     int n_forced;                   /* tokens taken without a draw: the constraint left no other */
+    int n_drafted, n_accepted;      /* tokens guessed and evaluated ahead; those that came */
     bool satisfied;                 /* the text is one of the constraint's, whole */
     double prompt_s, gen_s;
     ids tokens;                     /* picked, the end token included; ids_free */

@@ -10,10 +10,11 @@
 typedef struct {
     int n_ctx;                  /* 0: the model's own, but at most SESSION_CTX_DEFAULT */
     int n_rows;                 /* rows of one step (prompt chunk); 0: 512 */
+    int n_logits;               /* rows whose logits a step can keep; 0: 1, the last */
     bool kv_set;                /* false: F16 */
     kv_type kv;
 } session_opt;
-enum { SESSION_CTX_DEFAULT = 8192, SESSION_ROWS_DEFAULT = 512 };
+enum { SESSION_CTX_DEFAULT = 8192, SESSION_ROWS_DEFAULT = 512, SESSION_LOGITS_MAX = 64 };
 
 typedef struct session session;
 
@@ -32,7 +33,15 @@ int session_sync(session *s, const int32_t *tok, int n, int *reused,
                  const volatile int *stop, dr_err *e);
 /* Append tokens. */
 int session_append(session *s, const int32_t *tok, int n, const volatile int *stop, dr_err *e);
+/* The same, keeping the logits of the last `rows` tokens, 1 <= rows <= n and session_max_logits. */
+int session_append_rows(session *s, const int32_t *tok, int n, int rows, const volatile int *stop,
+                        dr_err *e);
+int session_max_logits(const session *s);
+/* Forget what comes after the first len tokens. Costs nothing, and the logits of what stays stay. */
 void session_truncate(session *s, int len);
+/* (V,) of token number len, when the last call evaluated token len - 1 and kept its row; NULL:
+ * not at hand. Valid until tokens are appended. */
+const float *session_logits_at(const session *s, int len);
 /* (V,) of the next token, valid until the next call; NULL before anything was evaluated. */
 const float *session_logits(const session *s);
 

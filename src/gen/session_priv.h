@@ -10,6 +10,6 @@ struct session {
     kv_seq seq;
     int n_ctx, n_rows, n_tok;
     int32_t *tok;
-    bool has_logits;
+    int logits_at, n_logits;    /* row i of ws.logits belongs to the first logits_at + i tokens */
 };
 #endif

@@ -99,7 +99,7 @@ static int restore(session *s, rd *r, dr_err *e)
             memcpy(page_at(s, l, i), p, s->kv.page_bytes);
     kv_advance(&s->seq, n);
     s->n_tok = n;
-    s->has_logits = false;
+    s->n_logits = 0;
     return DR_OK;
 }
 
