@@ -57,7 +57,7 @@ LDLIBS  := -ljansson -lpcre2-8 -ledit -lutf8proc -lz -ldl -lm -lpthread
 ifeq ($(ARCH),x86_64)
 ISA_avx2   := -O3 -mavx2 -mfma -mf16c
 ISA_avx512 := -O3 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx512bf16 \
-              -mavx512vbmi -mavx2 -mfma -mf16c -mprefer-vector-width=512
+              -mavx512vbmi -mgfni -mavx2 -mfma -mf16c -mprefer-vector-width=512
 ISA_amx    := $(ISA_avx512) -mamx-tile -mamx-int8 -mamx-bf16
 else ifeq ($(ARCH),aarch64)
 # gcc's first scheduler moves loads ahead until the tiles' registers run out

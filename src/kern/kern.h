@@ -90,7 +90,7 @@ typedef struct {
 } kern;
 
 /* Bundles that shipped together, not flags: AVX2 is AVX2+FMA+F16C (Haswell, Zen); AVX512 is
- * F+BW+DQ+VL+VNNI+BF16+VBMI (Zen 4, Sapphire Rapids; Cooper Lake has no VBMI and runs avx2);
+ * F+BW+DQ+VL+VNNI+BF16+VBMI and GFNI (Zen 4, Sapphire Rapids; Cooper Lake has no VBMI and runs avx2);
  * AMX adds tiles, int8, bf16, and the operating system's permission to use them. NEON is
  * Armv8.2 with dot products and half precision (Neoverse N1, Cortex-A76, Apple M1 and later); I8MM adds its
  * matrix products of int8 (Armv8.6: Neoverse V1 and N2, Apple M2 and later). */

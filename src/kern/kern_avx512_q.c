@@ -5,6 +5,7 @@
 #if defined(__x86_64__)
 #include <stdbool.h>
 #include <string.h>
+#include "kern/few512.h"
 #include "kern/mulq512_body.h"
 #include "kern/unroll.h"
 
@@ -68,7 +69,11 @@ TAKE_INLINE void direct(float *y, size_t ldy, const uint8_t *w, size_t s, int R,
 typedef void direct_fn(float *y, size_t ldy, const uint8_t *w, size_t s, int R, const act *a,
                        const int *col, const char *sums, int live, int nc);
 typedef void pack_fn(char *to, const uint8_t *p, size_t s, int n);
-typedef struct { int elems, bytes, group, mins, off; direct_fn *direct; pack_fn *pack; } qtype;
+typedef struct {
+    int type, elems, bytes, group, mins, off;
+    direct_fn *direct;
+    pack_fn *pack;
+} qtype;
 
 static const int direct_sizes[] = { 1, 2, 3, 4, 6, 8 };
 
@@ -76,7 +81,7 @@ static const int direct_sizes[] = { 1, 2, 3, 4, 6, 8 };
 static void mul_few(float *y, size_t ldy, const uint8_t *w, size_t s, int R, const act *a,
                     char *scratch, const qtype *t)
 {
-    char *sums = scratch;
+    char *spread = scratch, *sums = spread + FEW_MAX * few512_bytes(a->K);
     size_t room = 4 * sums_room(a->K);
     float narrow[DIRECT_MAX * ROWS];
     if (R < ROWS) {
@@ -89,17 +94,29 @@ static void mul_few(float *y, size_t ldy, const uint8_t *w, size_t s, int R, con
         int left = a->N - n < DIRECT_MAX ? a->N - n : DIRECT_MAX, z = 0;
         while (direct_sizes[z] < left) z++;
         int nc = direct_sizes[z], col[DIRECT_MAX];
+        float *to = y + (size_t)n * ldy;
         for (int c = 0; c < nc; c++) {
             col[c] = n + (c < left ? c : left - 1);
             group_sums(sums + (size_t)c * room, a, col[c], 0, a->K / t->group, t->group, t->off);
         }
-        if (R >= ROWS) {
-            t->direct(y + (size_t)n * ldy, ldy, w, s, R, a, col, sums, left, nc);
-            continue;
+        few_type few = few512_type(t->type);
+        float *out = R < ROWS ? narrow : to;
+        size_t ldo = R < ROWS ? ROWS : ldy;
+        int rows = R < ROWS ? ROWS : R;
+        if (few.fn && left <= FEW_MAX) {
+            few_col in[FEW_MAX];
+            for (int c = 0; c < left; c++) {
+                int8_t *q = (int8_t *)spread + (size_t)c * few512_bytes(a->K);
+                few512_spread(q, a->q + (size_t)(n + c) * (size_t)a->K, a->K, few.order);
+                in[c] = (few_col){ q, a->d + (size_t)(n + c) * (size_t)(a->K / QBLOCK),
+                                   sums + (size_t)c * room, out + (size_t)c * ldo };
+            }
+            few.fn(w, s, rows, a->K, in, left);
+        } else {
+            t->direct(out, ldo, w, s, rows, a, col, sums, left, nc);
         }
-        t->direct(narrow, ROWS, w, s, ROWS, a, col, sums, left, nc);
-        for (int c = 0; c < left; c++)
-            memcpy(y + (size_t)(n + c) * ldy, narrow + c * ROWS, 4 * (size_t)R);
+        for (int c = 0; c < left && R < ROWS; c++)
+            memcpy(to + (size_t)c * ldy, narrow + c * ROWS, 4 * (size_t)R);
     }
 }
 
@@ -223,7 +240,7 @@ static void mul_many(float *y, size_t ldy, const uint8_t *w, size_t s, int R, co
 #define CASE(T, ELEMS, G, MINS, NC) case NC: \
     direct(y, ldy, w, s, R, a, col, sums, take_##T, ELEMS, sizeof(block_##T), G, MINS, live, NC); \
     break;
-#define TYPE(T, ELEMS, G, MINS) \
+#define TYPE(T, DT, ELEMS, G, MINS) \
 static void direct_##T(float *y, size_t ldy, const uint8_t *w, size_t s, int R, const act *a, \
                        const int *col, const char *sums, int live, int nc) \
 { \
@@ -236,7 +253,7 @@ static void pack_##T(char *to, const uint8_t *p, size_t s, int n) \
 { \
     pack_rows(to, p, s, n, take_##T, ELEMS, sizeof(block_##T), G, MINS, 0); \
 } \
-static const qtype type_##T = { ELEMS, sizeof(block_##T), G, MINS, OFF_##T, direct_##T, \
+static const qtype type_##T = { DT, ELEMS, sizeof(block_##T), G, MINS, OFF_##T, direct_##T, \
                                 pack_##T }; \
 static void mul_##T(float *y, size_t ldy, const void *w, size_t row_bytes, int R, const act *a, \
                     void *scratch) \
@@ -244,29 +261,30 @@ static void mul_##T(float *y, size_t ldy, const void *w, size_t row_bytes, int R
     if (R < ROWS || a->N <= DIRECT_MAX) mul_few(y, ldy, w, row_bytes, R, a, scratch, &type_##T); \
     else mul_many(y, ldy, w, row_bytes, R, a, scratch, &type_##T); \
 }
-TYPE(q4_0, 32, 32, 0)
-TYPE(q4_1, 32, 32, 1)
-TYPE(q5_0, 32, 32, 0)
-TYPE(q5_1, 32, 32, 1)
-TYPE(q8_0, 32, 32, 0)
-TYPE(q2_k, 256, 16, 1)
-TYPE(q3_k, 256, 16, 0)
-TYPE(q4_k, 256, 32, 1)
-TYPE(q5_k, 256, 32, 1)
-TYPE(q6_k, 256, 16, 0)
-TYPE(iq4_nl, 32, 32, 0)
-TYPE(iq4_xs, 256, 32, 0)
-TYPE(mxfp4, 32, 32, 0)
-TYPE(iq3_s, 256, 32, 0)
-TYPE(iq3_xxs, 256, 32, 0)
-TYPE(iq2_s, 256, 16, 0)
-TYPE(iq2_xs, 256, 16, 0)
-TYPE(iq2_xxs, 256, 32, 0)
+TYPE(q4_0, DT_Q4_0, 32, 32, 0)
+TYPE(q4_1, DT_Q4_1, 32, 32, 1)
+TYPE(q5_0, DT_Q5_0, 32, 32, 0)
+TYPE(q5_1, DT_Q5_1, 32, 32, 1)
+TYPE(q8_0, DT_Q8_0, 32, 32, 0)
+TYPE(q2_k, DT_Q2_K, 256, 16, 1)
+TYPE(q3_k, DT_Q3_K, 256, 16, 0)
+TYPE(q4_k, DT_Q4_K, 256, 32, 1)
+TYPE(q5_k, DT_Q5_K, 256, 32, 1)
+TYPE(q6_k, DT_Q6_K, 256, 16, 0)
+TYPE(iq4_nl, DT_IQ4_NL, 32, 32, 0)
+TYPE(iq4_xs, DT_IQ4_XS, 256, 32, 0)
+TYPE(mxfp4, DT_MXFP4, 32, 32, 0)
+TYPE(iq3_s, DT_IQ3_S, 256, 32, 0)
+TYPE(iq3_xxs, DT_IQ3_XXS, 256, 32, 0)
+TYPE(iq2_s, DT_IQ2_S, 256, 16, 0)
+TYPE(iq2_xs, DT_IQ2_XS, 256, 16, 0)
+TYPE(iq2_xxs, DT_IQ2_XXS, 256, 32, 0)
 
 static size_t mul_scratch(int type, int K)
 {
     if (act_kind(type) != ACT_Q8) return 0;
-    size_t few = DIRECT_MAX * 4 * sums_room(K) + ROWS * type_row_bytes(type, K);
+    size_t few = FEW_MAX * few512_bytes(K) + DIRECT_MAX * 4 * sums_room(K) +
+                 ROWS * type_row_bytes(type, K);
     size_t many = PANEL_ROWS / ROWS * (PANEL_K / 32) * cell_bytes(16, 1) + TILE_N * SUM_STRIDE;
     return few > many ? few : many;
 }

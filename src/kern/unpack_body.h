@@ -159,25 +159,21 @@ TAKE_INLINE vf v_float(vi x) { return _mm256_castsi256_ps(x); }
 
 /* ---- the types ----------------------------------------------------------------------------- */
 
-#ifdef __ARM_NEON
-TAKE_INLINE void turn4(vi t[4])                     /* 4x4 dwords */
+/* Row 4i + j in lane block i of a[j]: lane r of t[i] is dword i of row r. t may be a. */
+TAKE_INLINE void turn_dwords(const vi a[4], vi t[4])
 {
-    vi b0 = vzip1q_u32(t[0], t[1]), b1 = vzip1q_u32(t[2], t[3]);
-    vi b2 = vzip2q_u32(t[0], t[1]), b3 = vzip2q_u32(t[2], t[3]);
-    t[0] = neon_unpacklo_epi64(b0, b1), t[1] = neon_unpackhi_epi64(b0, b1);
-    t[2] = neon_unpacklo_epi64(b2, b3), t[3] = neon_unpackhi_epi64(b2, b3);
+    vi b0 = VI(unpacklo_epi32)(a[0], a[1]), b1 = VI(unpacklo_epi32)(a[2], a[3]);
+    vi b2 = VI(unpackhi_epi32)(a[0], a[1]), b3 = VI(unpackhi_epi32)(a[2], a[3]);
+    t[0] = VI(unpacklo_epi64)(b0, b1), t[1] = VI(unpackhi_epi64)(b0, b1);
+    t[2] = VI(unpacklo_epi64)(b2, b3), t[3] = VI(unpackhi_epi64)(b2, b3);
 }
-#endif
 
 /* Sixteen bytes of every row: lane r of t[i] is bytes 4i .. 4i+3 of row r. */
 TAKE_INLINE void transpose16(const uint8_t *p, size_t s, vi t[4])
 {
-    vi a0 = v_rows4(p, s), a1 = v_rows4(p + s, s);
-    vi a2 = v_rows4(p + 2*s, s), a3 = v_rows4(p + 3*s, s);
-    vi b0 = VI(unpacklo_epi32)(a0, a1), b1 = VI(unpacklo_epi32)(a2, a3);
-    vi b2 = VI(unpackhi_epi32)(a0, a1), b3 = VI(unpackhi_epi32)(a2, a3);
-    t[0] = VI(unpacklo_epi64)(b0, b1), t[1] = VI(unpackhi_epi64)(b0, b1);
-    t[2] = VI(unpacklo_epi64)(b2, b3), t[3] = VI(unpackhi_epi64)(b2, b3);
+    vi a[4];
+    for (int j = 0; j < 4; j++) a[j] = v_rows4(p + (size_t)j * s, s);
+    turn_dwords(a, t);
 }
 
 /* Sixteen bytes of weights of every row. */

@@ -15,7 +15,7 @@ TAKE_INLINE void signed_rows(vi v[8], vi signs)
         v[i] = vreinterpretq_u32_u8((V_U8(v[i]) ^ minus) - minus);
     }
 #ifndef ROWS_APART
-    turn4(v), turn4(v + 4);
+    turn_dwords(v, v), turn_dwords(v + 4, v + 4);
 #endif
 }
 
