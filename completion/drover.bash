@@ -8,7 +8,7 @@ _drover() {
         case "${COMP_WORDS[1]} $prev" in
             "run --context-full") words="stop shift" ;;
             "run --kv-type") words="f16 bf16 f32 q8_0 q4_0" ;;
-            "run --spec") words="none ngram" ;;
+            "run --spec") words="auto none ngram draft" ;;
             "info --kv-type") words="f16 bf16 f32 q8_0 q4_0" ;;
             "convert --to") words="auto gguf safetensors meta" ;;
             "merge --to") words="auto gguf safetensors meta" ;;
@@ -19,7 +19,7 @@ _drover() {
         esac
         if [ -z "$words" ]; then
             case "${COMP_WORDS[1]}:$cur" in
-                run:-*) words="-n --tokens -f --file --system --raw --special --template --chat-template-file --template-kwargs --stop --json-schema --grammar --regex -c --ctx --context-full --kv-type --spec --draft-max --draft-min --samples --ignore-eos --json -q --quiet --no-history --lora -t --threads --temp --top-k --top-p --min-p --typical-p -s --seed --repeat-penalty --presence-penalty --frequency-penalty --repeat-last-n --dry-multiplier --dry-base --dry-allowed-length --dry-last-n --dry-breaker --xtc-probability --xtc-threshold --logit-bias --order --logprobs --n-probs -h --help" ;;
+                run:-*) words="-n --tokens -f --file --system --raw --special --template --chat-template-file --template-kwargs --stop --json-schema --grammar --regex -c --ctx --context-full --kv-type --spec --draft --draft-max --draft-min --samples --ignore-eos --json -q --quiet --no-history --lora -t --threads --temp --top-k --top-p --min-p --typical-p -s --seed --repeat-penalty --presence-penalty --frequency-penalty --repeat-last-n --dry-multiplier --dry-base --dry-allowed-length --dry-last-n --dry-breaker --xtc-probability --xtc-threshold --logit-bias --order --logprobs --n-probs -h --help" ;;
                 get:-*) words="--again --check --json --tries -h --help" ;;
                 list:-*) words="--json -h --help" ;;
                 rm:-*) words="-h --help" ;;

@@ -21,6 +21,7 @@ typedef struct {
     int64_t ctx;
     int n, kv, full, samples;
     int spec, draft_max, draft_min;
+    const char *draft;
     bool json, raw, special, ignore_eos, quiet, no_history;
 } args;
 
@@ -56,8 +57,13 @@ static const opt opts[] = {
     { 0, "context-full", OPT_CHOICE, offsetof(args, full), "stop|shift",
       "stop, or drop the oldest part, say so and go on (stop)" },
     { 0, "kv-type", OPT_CHOICE, offsetof(args, kv), KV_CHOICES, "cache type (f16)" },
-    { 0, "spec", OPT_CHOICE, offsetof(args, spec), "none|ngram",
-      "ngram: evaluate ahead what followed such words before; the reply is the same (none)" },
+    { 0, "spec", OPT_CHOICE, offsetof(args, spec), "auto|none|ngram|draft",
+      "evaluate guesses of the next tokens ahead, from the text so far or from --draft; the reply "
+      "is the same (auto)" },
+    { 0, "draft", OPT_STR, offsetof(args, draft), "MODEL",
+      "a smaller model of the same vocabulary that guesses" },
+    { 0, "model-draft", OPT_STR, offsetof(args, draft), "MODEL", "the same as --draft",
+      .hidden = true },
     { 0, "draft-max", OPT_INT, offsetof(args, draft_max), "N", "at most N guesses at a time (15)",
       1, SPEC_MAX },
     { 0, "draft-min", OPT_INT, offsetof(args, draft_min), "N",
@@ -79,6 +85,7 @@ typedef struct {
     model *m;
     tokenizer *tok;
     session *s;
+    model *draft_model;
     spec *spec;                  /* NULL: none */
     vtrie *vocabulary;           /* these three with a constraint only */
     grammar *grammar;
@@ -95,6 +102,7 @@ typedef struct {
 static void runner_free(runner *r)
 {
     spec_free(r->spec);
+    model_close(r->draft_model);
     session_free(r->s);
     matcher_free(r->constraint);
     grammar_free(r->grammar);
@@ -172,16 +180,39 @@ static int runner_constraint(runner *r, dr_err *e)
     return r->constraint ? DR_OK : rc ? rc : own.code ? own.code : DR_ENOMEM;
 }
 
+/* What guesses: auto is the draft model when there is one, else nothing. */
+static int runner_spec(const runner *r, spec_opt *o, dr_err *e)
+{
+    const args *a = r->a;
+    static const spec_kind kind[] = { SPEC_NONE, SPEC_NONE, SPEC_NGRAM, SPEC_DRAFT };
+    *o = (spec_opt){ kind[a->spec], a->draft_max, a->draft_min, NULL };
+    if (a->spec == 0 && a->draft) o->kind = SPEC_DRAFT;
+    if (o->kind == SPEC_DRAFT && !a->draft)
+        return err_set(e, DR_EINVAL, "--spec draft wants a draft model: --draft MODEL");
+    if (o->kind == SPEC_NGRAM && a->draft)
+        return err_set(e, DR_EINVAL, "--draft gives a draft model and --spec ngram uses none");
+    return DR_OK;
+}
+
 static int runner_session(runner *r, dr_err *e)
 {
-    spec_opt ahead = { r->a->spec ? SPEC_NGRAM : SPEC_NONE, r->a->draft_max, r->a->draft_min, NULL };
+    spec_opt ahead;
+    int rc = runner_spec(r, &ahead, e);
+    if (rc) return rc;
     session_opt o = { .n_ctx = (int)r->a->ctx, .n_logits = spec_rows(&ahead), .kv_set = true,
                       .kv = kv_choice(r->a->kv) };
     if (r->a->ctx > r->m->h.n_ctx)
         cmd_warn(r->c, "the model was trained for %d positions, %lld are asked for", r->m->h.n_ctx,
                  (long long)r->a->ctx);
     r->s = session_new(r->m, &o, e);
-    if (r->s && ahead.kind != SPEC_NONE) r->spec = spec_new(&ahead, session_ctx(r->s), r->m->h.V, e);
+    if (r->s && ahead.kind == SPEC_DRAFT) {
+        ahead.draft = r->draft_model = model_arg_open_beside(r->c, r->a->draft, r->m, e);
+        tokenizer *t = r->draft_model ? model_arg_tokenizer(r->draft_model, e) : NULL;
+        rc = t ? spec_vocabulary(r->tok, t, e) : e->code;
+        tok_free(t);
+        if (rc) return err_wrap(e, rc, "--draft %s", r->a->draft);
+    }
+    if (r->s && ahead.kind != SPEC_NONE) r->spec = spec_new(&ahead, r->m, session_ctx(r->s), e);
     return r->s && (r->spec || ahead.kind == SPEC_NONE) ? DR_OK : e->code;
 }
 

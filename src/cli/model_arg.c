@@ -48,15 +48,24 @@ void model_arg_warn(const command *c, const model *m)
     }
 }
 
-model *model_arg_open(const command *c, const char *arg, const dev_args *a, dr_err *e)
+static model *open_arg(const command *c, const char *arg, const dev_opt *o, dr_err *e)
 {
-    dev_opt o = { a->device, a->threads, a->cpu_level };
     buf path = { .cap_max = CACHE_PATH_MAX };
     model *m = NULL;
-    if (model_resolve(arg, &path, e) == DR_OK) m = model_open(buf_str(&path), &o, e);
+    if (model_resolve(arg, &path, e) == DR_OK) m = model_open(buf_str(&path), o, e);
     buf_free(&path);
     if (m) model_arg_warn(c, m);
     return m;
+}
+
+model *model_arg_open(const command *c, const char *arg, const dev_args *a, dr_err *e)
+{
+    return open_arg(c, arg, &(dev_opt){ a->device, a->threads, a->cpu_level }, e);
+}
+
+model *model_arg_open_beside(const command *c, const char *arg, const model *other, dr_err *e)
+{
+    return open_arg(c, arg, &(dev_opt){ .use = other->d }, e);
 }
 
 tokenizer *model_arg_tokenizer_at(const char *path, dr_err *e)

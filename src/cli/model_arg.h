@@ -22,6 +22,8 @@ int lora_args_apply(const lora_args *a, model *m, dr_err *e);
 
 /* Resolve a short name, open, print the model's warnings on stderr. NULL: *e says why. */
 model *model_arg_open(const command *c, const char *arg, const dev_args *a, dr_err *e);
+/* The same on the other model's device, so that one set of threads serves both; close it first. */
+model *model_arg_open_beside(const command *c, const char *arg, const model *other, dr_err *e);
 /* Print its warnings alone. */
 void model_arg_warn(const command *c, const model *m);
 /* The tokenizer that travels with it: in the GGUF, or in the folder of the safetensors. */

@@ -103,6 +103,7 @@ typedef struct {
     const char *device;         /* NULL or "cpu" */
     int n_threads;              /* 0: one per core */
     const char *cpu_level;      /* cap; NULL: best */
+    dev *use;                   /* model_open: this device of another model, which stays its; NULL: its own */
 } dev_opt;
 dev *dev_open(const dev_opt *o, dr_err *e);
 void dev_close(dev *d);         /* NULL is fine */

@@ -26,8 +26,8 @@ typedef struct {
 
 typedef struct spec spec;
 
-/* For a session of n_ctx positions and a target of n_vocab logits. */
-spec *spec_new(const spec_opt *o, int n_ctx, int n_vocab, dr_err *e);
+/* For a session of n_ctx positions of the target. */
+spec *spec_new(const spec_opt *o, const model *target, int n_ctx, dr_err *e);
 void spec_free(spec *p);                                     /* NULL is fine */
 /* Rows of logits that the target's session must keep: session_opt.n_logits. */
 int spec_rows(const spec_opt *o);

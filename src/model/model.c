@@ -22,7 +22,8 @@ static model *open_tensors(tensors *ts, const dev_opt *o, bool gather, dr_err *e
     if (hparams_read(&m->h, ts, &m->warnings, e) || (gather && tensors_gather(ts, e)) ||
         weights_load(&m->w, ts, &m->h, e))
         goto fail;
-    m->d = dev_open(o, e);
+    m->borrows_dev = o->use != NULL;
+    m->d = o->use ? o->use : dev_open(o, e);
     if (!m->d) goto fail;
     return m;
 fail:
@@ -56,7 +57,7 @@ void model_close(model *m)
     lora_close(m->adapters);
     weights_free(&m->w);
     tensors_close(m->ts);
-    dev_close(m->d);
+    if (!m->borrows_dev) dev_close(m->d);
     buf_free(&m->warnings);
     mem_free(m->path);
     mem_free(m);

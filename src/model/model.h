@@ -14,6 +14,7 @@ typedef struct model {
     weights w;
     tensors *ts;
     dev *d;
+    bool borrows_dev;            /* d is another model's, which is closed later */
     buf warnings;                /* lines the user must see; empty: none */
     char *path;
     lora *adapters;              /* in the order in which they are added; NULL: none */

@@ -37,24 +37,34 @@ static int write_tokenizer(const char *path)
 static model *m;
 static tokenizer *t;
 
+/* One of this shape and seed at path (made by mkstemps' rule, 5 after the X's), on the device of
+ * `beside` when that is not NULL. */
+static model *byte_model(char *path, const char *shape, uint64_t seed, const model *beside)
+{
+    dr_err e = {0};
+    char tok[] = "/tmp/drover-tok-XXXXXX.json";
+    int fd = mkstemps(tok, 5), fd2 = mkstemps(path, 5);
+    if (fd < 0 || fd2 < 0 || write_tokenizer(tok)) return NULL;
+    close(fd);
+    close(fd2);
+    synth_opt o = { .seed = seed, .tokenizer = tok };
+    pool *p = pool_new(1, &e);
+    int rc = synth_shape_read(&o.shape, shape, &e);
+    if (!rc) rc = synth_types_read(&o.types, "F32", &e);
+    if (!rc) rc = synth_write(&o, path, p, &e);
+    pool_free(p);
+    unlink(tok);
+    model *made = rc ? NULL : model_open(path, &(dev_opt){ .n_threads = 1, .use = beside ? beside->d : NULL }, &e);
+    if (!made) print_message("%s\n", e.msg);
+    return made;
+}
+
 static int set_up(void **state)
 {
     (void)state;
     dr_err e = {0};
-    char tok[] = "/tmp/drover-tok-XXXXXX.json";
-    int fd = mkstemps(tok, 5), fd2 = mkstemps(model_path, 5);
-    if (fd < 0 || fd2 < 0 || write_tokenizer(tok)) return -1;
-    close(fd);
-    close(fd2);
-    synth_opt o = { .seed = 3, .tokenizer = tok };
-    pool *p = pool_new(1, &e);
-    int rc = synth_shape_read(&o.shape, "dim=64,layers=2,heads=2,kv_heads=1,head_dim=32,ffn=96,"
-                                        "vocab=259,ctx=512,tied=0,std=0.3", &e);
-    if (!rc) rc = synth_types_read(&o.types, "F32", &e);
-    if (!rc) rc = synth_write(&o, model_path, p, &e);
-    pool_free(p);
-    unlink(tok);
-    m = rc ? NULL : model_open(model_path, &(dev_opt){ .n_threads = 1 }, &e);
+    m = byte_model(model_path, "dim=64,layers=2,heads=2,kv_heads=1,head_dim=32,ffn=96,vocab=259,ctx=512,tied=0,std=0.3",
+                   3, NULL);
     t = m ? tok_from_gguf(tensors_gguf(m->ts), &e) : NULL;
     if (!t) print_message("%s\n", e.msg);
     return t ? 0 : -1;

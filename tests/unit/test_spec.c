@@ -135,7 +135,7 @@ static told tell(gen_opt o, const spec_opt *so, const model *target, int n_ctx, 
     buf_init(&v.pieces, 1 << 20);
     session *s = session_new(target, &(session_opt){ .n_ctx = n_ctx, .n_logits = spec_rows(so),
                                                      .kv_set = true, .kv = kv }, &e);
-    if (so->kind != SPEC_NONE) o.spec = spec_new(so, n_ctx, target->h.V, &e);
+    if (so->kind != SPEC_NONE) o.spec = spec_new(so, target, n_ctx, &e);
     o.piece = note, o.shifted = note_shift, o.arg = &v.pieces;
     int32_t id[sizeof prompt];
     int n = (int)sizeof prompt - 1;
@@ -201,6 +201,9 @@ static void all_lengths(const variant *v, const model *draft)
         if (draft) so.kind = SPEC_DRAFT, so.draft = draft;
         told ahead = tell(v->o, &so, m, v->n_ctx, v->kv);
         same(&plain, &ahead, v->name, &so, v->o.constraint != NULL);
+        /* of itself, with its filters and random numbers: every guess comes true */
+        if (draft == m && so.min && v->kv == KV_F16 && !v->o.constraint)
+            assert_int_equal(ahead.r.n_accepted, ahead.r.n_drafted);
         untell(&ahead);
     }
     untell(&plain);
@@ -261,6 +264,26 @@ static void same_reply(void **state)
     assert_true(n_accepted > 200 && n_drafted - n_accepted > 200);    /* both happen much */
 }
 
+/* Drafts of the model itself, and of another one. */
+static void same_reply_drafted(void **state)
+{
+    (void)state;
+    char path[] = "/tmp/drover-draft-XXXXXX.gguf";
+    n_drafted = n_accepted = 0;
+    matrix(m);
+    print_message("itself: %d of %d guesses accepted\n", n_accepted, n_drafted);
+    assert_true(n_accepted > 4000);
+    model *other = byte_model(path, "dim=32,layers=1,heads=1,kv_heads=1,head_dim=32,ffn=64,vocab=259,ctx=512,tied=0,std=0.3",
+                              9, m);
+    assert_non_null(other);
+    n_drafted = n_accepted = 0;
+    matrix(other);
+    print_message("another: %d of %d guesses accepted\n", n_accepted, n_drafted);
+    assert_true(n_drafted > 4000 && n_accepted * 2 < n_drafted);
+    model_close(other);
+    unlink(path);
+}
+
 /* Stop strings that begin and end anywhere in what was guessed. */
 static void stop_strings(void **state)
 {
@@ -300,6 +323,7 @@ static void constraints(void **state)
             v.o.ignore_eos = k % 4 == 3;
             if (k > 8) v.n_ctx = 136, v.o.max_tokens = 0;        /* closed before the context ends */
             all_lengths(&v, NULL);
+            all_lengths(&v, m);
         }
         matcher_free(mt);
         grammar_free(g);
@@ -320,7 +344,7 @@ static void one_after_another(void **state)
     const spec_opt none = {0}, so = { SPEC_NGRAM, 15, 6, NULL };
     session *s = session_new(m, &(session_opt){ .n_ctx = 256, .n_logits = spec_rows(&so) }, &e);
     session *u = session_new(m, &(session_opt){ .n_ctx = 256, .n_logits = spec_rows(&so) }, &e);
-    spec *sp = spec_new(&so, 256, m->h.V, &e);
+    spec *sp = spec_new(&so, m, 256, &e);
     int32_t id[] = { 'o', 'n', 'e', ' ', 'o', 'n', 'e', ' ' };
     for (int i = 0; i < 6; i++) {
         gen_opt o = base(i % 2 ? 0.6f : 0, 30 + i);
@@ -359,7 +383,7 @@ static void cancelled(void **state)
     dr_err e = {0};
     const spec_opt so = { SPEC_NGRAM, 15, 15, NULL };
     session *s = session_new(m, &(session_opt){ .n_ctx = 256, .n_logits = spec_rows(&so) }, &e);
-    spec *sp = spec_new(&so, 256, m->h.V, &e);
+    spec *sp = spec_new(&so, m, 256, &e);
     int32_t id[] = { 'a', 'b', 'a', 'b', 'a', 'b', 'a', 'b' };
     for (int i = 1; i < 12; i++) {
         int left = i;
@@ -382,14 +406,14 @@ static void bad_options(void **state)
 {
     (void)state;
     dr_err e = {0};
-    assert_null(spec_new(&(spec_opt){ SPEC_NGRAM, SPEC_MAX + 1, 0, NULL }, 64, 259, &e));
+    assert_null(spec_new(&(spec_opt){ SPEC_NGRAM, SPEC_MAX + 1, 0, NULL }, m, 64, &e));
     assert_non_null(strstr(e.msg, "possible"));
-    assert_null(spec_new(&(spec_opt){ SPEC_NGRAM, 4, 5, NULL }, 64, 259, &e));
+    assert_null(spec_new(&(spec_opt){ SPEC_NGRAM, 4, 5, NULL }, m, 64, &e));
     size_t live = mem_live_bytes();
     e = (dr_err){0};
     for (long n = 0;; n++) {
         mem_fail_after(n);
-        spec *p = spec_new(&(spec_opt){ SPEC_NGRAM, 0, 0, NULL }, 4096, 259, &e);
+        spec *p = spec_new(&(spec_opt){ SPEC_NGRAM, 0, 0, NULL }, m, 4096, &e);
         mem_fail_after(-1);
         spec_free(p);
         if (p) break;
@@ -403,7 +427,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(finds_longest), cmocka_unit_test(forgets_the_oldest),
-        cmocka_unit_test(copies_go_on), cmocka_unit_test(same_reply), cmocka_unit_test(stop_strings),
+        cmocka_unit_test(copies_go_on), cmocka_unit_test(same_reply),
+        cmocka_unit_test(same_reply_drafted), cmocka_unit_test(stop_strings),
         cmocka_unit_test(constraints), cmocka_unit_test(one_after_another),
         cmocka_unit_test(cancelled), cmocka_unit_test(bad_options),
     };
