@@ -17,10 +17,10 @@ static inline uint16_t f32_to_bf16(float f)      /* round to nearest even; NaN k
     return (uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16);
 }
 
-static inline float f16_to_f32(uint16_t h)
+static inline float f16_to_f32(uint16_t h)       /* NaN kept, and quiet as the hardware makes it */
 {
     uint32_t s = (uint32_t)(h & 0x8000) << 16, e = h >> 10 & 31, m = h & 1023;
-    if (e == 31) return f32_from_bits(s | 0x7f800000 | m << 13);
+    if (e == 31) return f32_from_bits(s | 0x7f800000 | m << 13 | (m ? 0x400000 : 0));
     if (e) return f32_from_bits(s | (e + 112) << 23 | m << 13);
     float f = (float)m * 0x1p-24f;               /* subnormal or zero: exact */
     return s ? -f : f;

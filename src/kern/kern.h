@@ -69,6 +69,7 @@ typedef struct {
      * 16 * (K rounded up to 32) places; NULL: it wants none */
     void (*pack_bf16)(uint16_t *t, const uint16_t *bf, int n, int K);
     void (*to_f16)(uint16_t *y, const float *x, int64_t n);
+    void (*from_f16)(float *y, const uint16_t *x, int64_t n);
     /* y = w * (x * rstd), rstd = 1/sqrt(mean(x^2)+eps); (C,) f32; returns rstd; y may be x */
     float (*rmsnorm)(float *y, const float *x, const float *w, int C, float eps);
     void (*add)(float *y, const float *x, int64_t n);                     /* y += x */

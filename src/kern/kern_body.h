@@ -163,6 +163,13 @@ static void KERN(to_f16)(uint16_t *y, const float *x, int64_t n)
     for (; i < n; i++) y[i] = f32_to_f16(x[i]);
 }
 
+static void KERN(from_f16)(float *y, const uint16_t *x, int64_t n)
+{
+    int64_t i = 0;
+    for (; i + 16 <= n; i += 16) v_store(y + i, v_load_f16(x + i));
+    for (; i < n; i++) y[i] = f16_to_f32(x[i]);
+}
+
 static float KERN(rmsnorm)(float *y, const float *x, const float *w, int C, float eps)
 {
     vf P = v_set(0);
@@ -273,6 +280,7 @@ static void KERN(fill)(kern *k)
 #endif
     k->to_bf16 = KERN(to_bf16);
     k->to_f16 = KERN(to_f16);
+    k->from_f16 = KERN(from_f16);
     k->rmsnorm = KERN(rmsnorm);
     k->add = KERN(add);
     k->swiglu = KERN(swiglu);

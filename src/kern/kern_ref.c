@@ -213,6 +213,11 @@ static int64_t argmax(const float *x, int64_t n)
     return best < 0 ? 0 : best;
 }
 
+static void widen_f16(float *y, const uint16_t *x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) y[i] = f16_to_f32(x[i]);
+}
+
 void kern_init_ref_q(kern *k);               /* kern_ref_q.c: the quantised products */
 void kern_init_ref_kv(kern *k);              /* kern_ref_kv.c: the quantised cache */
 void kern_init_ref_quant(kern *k);           /* kern_ref_quant.c: weights by search */
@@ -225,6 +230,7 @@ void kern_init_ref(kern *k)
     k->mul[DT_F8_E4M3] = mul_f8;
     k->to_bf16 = to_bf16;
     k->to_f16 = to_f16;
+    k->from_f16 = widen_f16;
     k->rmsnorm = rmsnorm;
     k->add = add;
     k->swiglu = swiglu;

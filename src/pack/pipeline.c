@@ -1,15 +1,16 @@
 /* pipeline.c - see pipeline.h: slices of rows made by all threads, written in order.
  *
  * A slice is made while the one before is written: writing is the first chunk of a slice's work.
- * The cut into chunks and slices follows from the shapes alone, so the journal's checksums (CRC
- * of the chunks' CRCs) can be made again from a file. */
+ * The cut into chunks and slices follows from the shapes alone, so the journal's checksums (sum
+ * of the chunks' sums) can be made again from a file. What stands in the source as it shall stand
+ * in the file is written from there; the source vouches for it. */
 #include "pack/pipeline.h"
 #include <inttypes.h>
 #include <math.h>
 #include <string.h>
-#include <zlib.h>
 #include "base/mem.h"
 #include "base/os.h"
+#include "base/sum.h"
 #include "format/fp8.h"
 #include "format/names.h"
 #include "format/quant.h"
@@ -20,13 +21,15 @@
 #include "pack/sink.h"
 #include "pack/work.h"
 
-enum { CHUNK = 32768, CHUNKS = 256 };            /* weights in a chunk, chunks in a slice */
+/* Weights in a chunk, chunks in a slice: two slices stay in the last cache until they are written,
+ * and there is work for many threads. */
+enum { CHUNK = 16384, CHUNKS = 128 };
 
 typedef struct {
     uint8_t *p;
     size_t bytes;                    /* 0: nothing waits here */
     int n_chunks;
-    uint32_t crc[CHUNKS];
+    uint32_t sum[CHUNKS];
 } slice;
 
 typedef struct {
@@ -152,7 +155,7 @@ static int make_rows(const run *r, int64_t row, int64_t n, uint8_t *dst, int thr
 static int write_slice(run *r, slice *s, dr_err *e)
 {
     if (!s->bytes) return DR_OK;
-    uint32_t check = (uint32_t)crc32(0, (const Bytef *)s->crc, (uInt)s->n_chunks * 4);
+    uint32_t check = sum_bytes(s->sum, (size_t)s->n_chunks * sizeof *s->sum);
     int rc = sink_data(&r->sink, s->p, s->bytes, e);
     if (rc == DR_OK) rc = work_check(&r->work, check, e);
     s->bytes = 0;
@@ -174,7 +177,7 @@ static void one_chunk(void *arg, int chunk, int thread)
     uint8_t *dst = s->p + (size_t)a * bytes;
     if (!r->check_only && make_rows(r, r->row + a, n, dst, thread, &r->fail[thread]) != DR_OK)
         return;
-    s->crc[chunk - 1] = (uint32_t)crc32_z(0, dst, (size_t)n * bytes);
+    s->sum[chunk - 1] = sum_bytes(dst, (size_t)n * bytes);
 }
 
 static int failed(run *r, dr_err *e)
@@ -200,12 +203,41 @@ static bool take_again(run *r, slice *s, int n_chunks)
     pool_run(r->pool, n_chunks + 1, one_chunk, r);
     r->check_only = false;
     s->bytes = bytes;
-    return (uint32_t)crc32(0, (const Bytef *)s->crc, (uInt)n_chunks * 4) ==
-           r->work.check[r->n_slices];
+    return sum_bytes(s->sum, (size_t)n_chunks * sizeof *s->sum) == r->work.check[r->n_slices];
+}
+
+/* Where the slice's bytes stand in the source one behind the other; NULL: nowhere. */
+static const uint8_t *in_source(const run *r)
+{
+    const pack_tensor *t = r->t;
+    if (!r->copy || !t->src->data || t->cols != t->all_cols) return NULL;
+    if (r->adjacent != r->j->src->hp.adjacent && pack_role_rotated(t->role)) return NULL;
+    return t->src->data + (size_t)(t->row0 + r->row) * row_bytes(t);
+}
+
+/* Write the slice from where it stands. A slice of a stopped run is compared with that, which is
+ * more than a checksum says, so its entry in the journal is 0. */
+static int copy_slice(run *r, const uint8_t *from, dr_err *e)
+{
+    size_t bytes = row_bytes(r->t) * (size_t)r->n;
+    uint8_t *have = r->slice[r->turn].p;
+    int rc = flush(r, e);
+    if (rc == DR_OK && r->n_slices < r->work.n_check) {
+        if (work_get(&r->work, have, bytes) && !memcmp(have, from, bytes)) {
+            r->work.skip = bytes;
+            return sink_data(&r->sink, from, bytes, e);
+        }
+        rc = work_forget(&r->work, r->n_slices, e);
+    }
+    if (rc == DR_OK) rc = sink_data(&r->sink, from, bytes, e);
+    return rc == DR_OK ? work_check(&r->work, 0, e) : rc;
 }
 
 static int make_slice(run *r, dr_err *e)
 {
+    const uint8_t *from = in_source(r);
+    if (from) return copy_slice(r, from, e);
+
     slice *s = &r->slice[r->turn];
     int n_chunks = (int)((r->n + r->step - 1) / r->step), rc = DR_OK;
     size_t bytes = row_bytes(r->t) * (size_t)r->n;

@@ -7,7 +7,7 @@
  * The list of output tensors is made first (names, types, shapes, places in files), so every
  * byte's place is known. Then rows stream: read -> floats in the target's order of q and k ->
  * edit -> encode -> file; rows whose type stays and which nobody edits are copied as they are.
- * Memory: two slices of 8M weights and a few rows a thread, whatever the model's size. The bytes
+ * Memory: two slices of 2M weights (or 128 rows) and a few rows a thread, whatever the model's size. The bytes
  * do not depend on the number of threads.
  *
  * Everything is written into the folder OUT.part, with a journal of checksums. A run that was

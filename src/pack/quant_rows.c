@@ -6,6 +6,7 @@
 #include <string.h>
 #include "base/block.h"
 #include "base/half.h"
+#include "format/dequant.h"
 #include "format/quant.h"
 #include "kern/kern.h"
 
@@ -60,6 +61,13 @@ int quant_rows(int type, const float *x, const float *w, void *dst, int64_t n, i
             if (quant_row(type, x + i * K, (char *)dst + (size_t)i * type_row_bytes(type, K), K))
                 return err_set(e, DR_EUNSUPPORTED, "%s is not written", ti->name);
     return DR_OK;
+}
+
+void quant_floats(int type, const void *p, float *x, int64_t K)
+{
+    pthread_once(&once, choose);
+    if (type == DT_F16 && (uintptr_t)p % 2 == 0) kernels.from_f16(x, p, K);
+    else dequant_row(type, p, x, K);
 }
 
 void quant_weights(float *w, const float *mean, int64_t K)

@@ -4,6 +4,7 @@
 #include "format/dequant.h"
 #include "format/qkrow.h"
 #include "model/weights.h"
+#include "pack/quant_rows.h"
 
 /* FP8's scales as floats: for the whole, for each row, or for each row and slice of its weights
  * (weights.c says the same). */
@@ -143,7 +144,7 @@ int pack_read(const pack_source *s, pack_role r, const tensor *t, bool adjacent,
         const uint8_t *p = pack_read_raw(s, r, t, adjacent, row + i, scratch, e);
         if (!p) return e && e->code ? e->code : DR_EIO;
         if (!vector || !moved) {
-            dequant_row(t->type, p, x, cols);
+            quant_floats(t->type, p, x, cols);
             if (!vector)
                 multiply(pack_scales_of(s, t), t->dim[0], pack_row_of(s, r, adjacent, row + i), cols,
                          x);

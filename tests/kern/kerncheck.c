@@ -250,6 +250,21 @@ static void halves(void (*fn)(uint16_t *, const float *, int64_t),
 static void check_to_bf16(void) { halves(new.to_bf16, ref.to_bf16); }
 static void check_to_f16(void) { halves(new.to_f16, ref.to_f16); }
 
+/* Every half, infinities and NaNs too, from any place. */
+static void check_from_f16(void)
+{
+    EACH_SIZE(n)
+        for (uint32_t at = 0; at < 65536; at += (uint32_t)n) {
+            for (int i = 0; i < n; i++) h[i + 1] = (uint16_t)(at + (uint32_t)i);
+            for (int i = 0; i < n + 2 * PAD; i++) y[i] = 7;
+            ref.from_f16(yr, h + 1, n);
+            new.from_f16(y + PAD, h + 1, n);
+            CHECK(!memcmp(y + PAD, yr, (size_t)n * sizeof *y));
+            for (int i = 0; i < PAD; i++) CHECK(y[i] == 7 && y[PAD + n + i] == 7);
+        }
+    BENCH("from_half", "4096", 4096 * 6.0, "GB/s", new.from_f16(y, h, 4096));
+}
+
 static void check_rmsnorm(void)
 {
     EACH_SIZE(n) {
@@ -517,6 +532,7 @@ static const struct { const char *name; size_t slot; void (*fn)(void); } checks[
     { "mul_f8",     offsetof(kern, mul[DT_F8_E4M3]), check_mul_f8 },
     { "to_bf16",    offsetof(kern, to_bf16),      check_to_bf16 },
     { "to_f16",     offsetof(kern, to_f16),       check_to_f16 },
+    { "from_f16",   offsetof(kern, from_f16),     check_from_f16 },
     { "rmsnorm",    offsetof(kern, rmsnorm),      check_rmsnorm },
     { "add",        offsetof(kern, add),          check_add },
     { "swiglu",     offsetof(kern, swiglu),       check_swiglu },

@@ -348,19 +348,19 @@ static void stopped(void **state)
     wipe(at("w-00001-of-00002.gguf")), wipe(at("w-00002-of-00002.gguf")), wipe(at("a"));
 }
 
-/* Bytes of an unfinished file that are not what was written are made again. */
-static void damaged(void **state)
+/* Bytes of an unfinished file that are not what was written are made again: those that the journal
+ * vouches for (all tensors are edited), and those that were written from the source. */
+static void damaged_of(bool (*edits)(void *arg, const pack_tensor *t), int early)
 {
-    (void)state;
     dr_err e;
     synth("tiny,vocab=300,dim=256,heads=4,kv_heads=2,head_dim=64,ffn=512", "BF16", "a");
     job_arg a = {0};
-    pack_job j = { .edit = edit, .arg = &a };
+    pack_job j = { .edit = edit, .edits = edits, .arg = &a };
     assert_int_equal(run_job("a", "w.gguf", &j, one, &e), DR_OK);
     int64_t all = a.calls;
     static const long place[] = { 3, 5000, 90000, 200000, -1, -2 };
     for (size_t k = 0; k < sizeof place / sizeof *place; k++) {
-        a = (job_arg){ .fail_at = all - 4 };
+        a = (job_arg){ .fail_at = all - early };
         assert_int_equal(run_job("a", "s.gguf", &j, one, &e), DR_ECANCEL);
         FILE *f = fopen(at(place[k] == -2 ? "s.gguf.part/journal" : "s.gguf.part/s.gguf"), "r+b");
         assert_non_null(f);
@@ -374,6 +374,13 @@ static void damaged(void **state)
         wipe(at("s.gguf"));
     }
     wipe(at("w.gguf")), wipe(at("a"));
+}
+
+static void damaged(void **state)
+{
+    (void)state;
+    damaged_of(NULL, 4);
+    damaged_of(only_k, 0);
 }
 
 static char said[512];
