@@ -9,7 +9,7 @@ from . import install
 SHAPES = {"smollm2": "smollm2-135m", "llama-3.2-1b": "llama-3.2-1b", "llama-3.1-8b": "llama-3.1-8b"}
 TYPES = ("Q8_0 Q4_0 Q4_K_M Q5_K_M Q6_K IQ4_XS BF16 F16 F32 Q4_1 Q5_0 Q5_1 Q2_K Q3_K_M IQ4_NL IQ3_S IQ3_XXS IQ2_S IQ2_XS "
          "IQ2_XXS").split()
-VOCABULARY = {"package": "llama-models", "version": "0.3.0", "ends": "llama3/tokenizer.model"}
+VOCABULARY = {"package": "llama-models", "version": "0.3.0", "member": "llama_models/llama3/tokenizer.model"}
 
 
 def tokenizer(shape, drover, cache):
@@ -26,11 +26,10 @@ def tokenizer(shape, drover, cache):
         folder = os.path.join(cache, "vocabulary")
         wheel = install.download(v["package"], v["version"], folder, os.path.join(cache, "vocabulary.log"), source=False)
         with zipfile.ZipFile(wheel) as z:
-            names = [n for n in z.namelist() if n.endswith(v["ends"])]
-            if len(names) != 1:
-                raise install.Missing("%s has %d files called …%s" % (wheel, len(names), v["ends"]))
+            if v["member"] not in z.namelist():
+                raise install.Missing("%s has no %s" % (wheel, v["member"]))
             with open(path + ".part", "wb") as f:
-                f.write(z.read(names[0]))
+                f.write(z.read(v["member"]))
         os.replace(path + ".part", path)
         os.remove(wheel)
     return path

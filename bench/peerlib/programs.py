@@ -38,13 +38,14 @@ def command(program, job):
     return (_drover if is_drover(program) else _llama)(program, job)
 
 
-def answer(program, job, out):
-    """{measure: [figures]} of a finished run; ValueError says what is wrong with the answer."""
+def answer(program, job, out, err=""):
+    """{measure: [figures]} of a finished run; ValueError says what is wrong with the answer. ik_llama.cpp writes its
+    table to standard error."""
     if is_drover(program):
         return _from_drover(job, out)
     if job["kind"] == "short":
         return _from_llama_bench(job, out)
-    return _from_batched_bench(job, out)
+    return _from_batched_bench(job, out + "\n" + err)
 
 
 def wanted(job):
@@ -111,9 +112,9 @@ def _llama(program, job):
     if job["kind"] == "short":
         return c + ["-p", str(job["p"]), "-n", str(job["n"]), "-r", str(job["reps"]), "-o", "json"]
     if job["kind"] == "batch":
-        b = job["batches"]
+        b = job["batches"]          # the prompt is shared, as drover's is: ik_llama.cpp's program fails otherwise
         return c + ["-c", str(max(b) * (job["held"] + job["n"]) + 256), "-npp", str(job["held"]), "-ntg", str(job["n"]),
-                    "-npl", ",".join(map(str, b))]
+                    "-npl", ",".join(map(str, b)), "-pps"]
     if job["kind"] == "depth":
         return c + ["-c", str(job["depth"] + job["n"] + 256), "-npp", str(job["depth"]), "-ntg", str(job["n"]),
                     "-npl", "1", "-b", "2048", "-ub", "512", "-ctk", job["kv"], "-ctv", job["kv"]]

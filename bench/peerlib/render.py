@@ -1,7 +1,7 @@
 """Tables (plain text and Markdown) and the plot, all from the results alone."""
 import html
 
-from . import stats
+from . import aims, stats
 
 MARK = "<!-- results of %s: bench/peers render writes what follows -->"
 END = "<!-- end of results -->"
@@ -89,10 +89,17 @@ def failures(results):
     return out
 
 
-def text(results, rule=stats.RULE):
+def aims_grid(results, rule):
+    said = {True: "reached", False: "missed", None: "not measured"}
+    rows = [[m, str(t), measure_name(x), what, ">= %.2f" % want, "–" if got is None else "%.2f" % got, said[held]]
+            for m, t, x, what, want, got, held in aims.check(results, rule)]
+    return ["model", "threads", "what", "drover's", "aim", "measured", ""], rows
+
+
+def text(results, rule=stats.RULE, with_aims=False):
     """For the terminal."""
     lines = []
-    for head, rows in (grid(results, rule), scaling_grid(results, rule)):
+    for head, rows in (grid(results, rule), scaling_grid(results, rule)) + ((aims_grid(results, rule),) if with_aims else ()):
         if not rows:
             continue
         table = [head] + rows

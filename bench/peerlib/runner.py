@@ -92,6 +92,7 @@ def start(argv, cwd):
 
 
 def output(argv, timeout, cwd):
+    """(standard output, standard error) of a run that ended well."""
     proc = start(argv, cwd)
     try:
         out, err = finish(proc, timeout)
@@ -100,7 +101,7 @@ def output(argv, timeout, cwd):
     if proc.returncode:
         last = err.decode(errors="replace").strip().splitlines()[-1:] or ["nothing on standard error"]
         raise Failed("ended with %d: %s" % (proc.returncode, last[0]))
-    return out.decode(errors="replace")
+    return out.decode(errors="replace"), err.decode(errors="replace")
 
 
 def first_byte(argv, timeout, cwd):
@@ -136,7 +137,7 @@ class Runner:
 
     def probe(self, job):
         try:
-            roof, facts = P.probe_answer(output(P.probe_command(self.progs[0], job), self.timeout, self.cwd))
+            roof, facts = P.probe_answer(output(P.probe_command(self.progs[0], job), self.timeout, self.cwd)[0])
         except (Failed, ValueError, KeyError) as e:
             self.say("  the probe failed: %s" % e)
             return None
@@ -151,7 +152,7 @@ class Runner:
             if job["kind"] == "first":
                 run["values"] = {P.wanted(job)[0]: [first_byte(argv, self.timeout, self.cwd)]}
             else:
-                run["values"] = P.answer(prog, job, output(argv, self.timeout, self.cwd))
+                run["values"] = P.answer(prog, job, *output(argv, self.timeout, self.cwd))
             run["values"] = {k: [float("%.5g" % x) for x in v] for k, v in run["values"].items()}
         except (Failed, ValueError, KeyError) as e:
             run["error"] = str(e)

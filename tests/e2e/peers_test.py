@@ -10,7 +10,7 @@ import xml.etree.ElementTree
 tree = sys.argv[1]
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.join(tree, "bench"))
-from peerlib import install, programs, render, runner, stats  # noqa: E402
+from peerlib import aims, install, programs, render, runner, stats  # noqa: E402
 
 passed = failed = 0
 
@@ -169,6 +169,7 @@ table = """main: n_kv_max = 768
 |    16 |     32 |    4 |    192 |    0.512 |   125.00 |    1.900 |    67.37 |    2.412 |    79.60 |
 """
 check("batched-bench's answer", programs.answer(peers["llama.cpp"], BATCH, table), {"batch 1": [35.4], "batch 4": [67.37]})
+check("on standard error", programs.answer(peers["ik_llama.cpp"], BATCH, "", table), {"batch 1": [35.4], "batch 4": [67.37]})
 check("at a depth", programs.answer(peers["llama.cpp"], {**DEPTH, "depth": 16}, table.rsplit("\n", 2)[0]),
       {"fill 16 q8_0": [114.0], "depth 16 q8_0": [35.4]})
 refused("a batch that is missing", lambda: programs.answer(peers["llama.cpp"], {**BATCH, "batches": [1, 2]}, table))
@@ -201,6 +202,27 @@ widths = [float(r.get("width")) for r in root.findall("{*}rect")[1:]]
 check("bars are to scale", round(widths[0] / widths[1], 2), round(12 / 14, 2))
 check("the plot is the same the second time", render.svg(three), render.svg(three))
 check("figures", [render.figure(x) for x in (0.0512, 1.234, 45.67, 678.9, 2655)], ["0.0512", "1.23", "45.7", "679", "2655"])
+
+# ---- aims
+check("shape and type", [aims.shape_and_type(x) for x in ("llama-3.1-8b Q4_K_M", "1b-Q8_0", "a.b.IQ2_XXS", "plain")],
+      [("llama-3.1-8b", "Q4_K_M"), ("1b", "Q8_0"), ("a.b", "IQ2_XXS"), ("plain", "")])
+
+
+def aimed(measure, ours, peer, model="x-8b Q4_K_M", **more):
+    b = book(rnd(0, [("drover", ours), ("llama.cpp", peer)], even, measure=measure))
+    b["programs"] = {"drover": {"version": "1", "pages": "mapped"}, "llama.cpp": {"version": "2", "pages": "huge"}}
+    b["rounds"][0]["job"].update(model=model, **more)
+    return [(x[3], x[4], round(x[5], 3) if x[5] else x[5], x[6]) for x in aims.check(b)]
+
+
+check("a prompt's aims", aimed("prefill 512", 600.0, 300.0),
+      [("of ik_llama.cpp", 1.6, None, None), ("of llama.cpp", 2.2, 2.0, False), ("share of the bound", 0.65, 0.667, True)])
+check("decoding's, of a large model", aimed("decode 64", 8.0, 4.0),
+      [("of the faster peer", 1.0, 2.0, True), ("share of the bound", 0.85, 0.813, False), ("of the faster peer", 1.3, 2.0, True)])
+check("at the wall a little less will do", aimed("decode 64", 16.0, 16.4, "x-1b Q8_0")[0], ("of the faster peer", 0.97, 0.976, True))
+cliff = book(*[rnd(0, [("drover", v)], [40, 40], measure="batch %d" % n) for n, v in ((1, 10.0), (2, 16.0), (4, 15.0))])
+check("cliffs", [(x[2], x[6]) for x in aims.check(cliff)], [("batch 2", True), ("batch 4", False), ("batch 2", False)])
+check("scaling's aim", aims.check(scale)[-1][3:], ("of the machine's scaling", 0.95, 0.9, False))
 
 # ---- installing
 old = os.environ.get("PATH")
