@@ -11,6 +11,7 @@
 enum {
     ATTN_ROWS = 64,         /* query rows of one KV head that a task takes through the cache */
     ATTN_SPLIT = 64,        /* fewer tasks than this: the chunks of a long cache are shared out */
+    ATTN_FEW = 6,           /* up to so many rows a quantised tile is not made f32 first */
     MM_OUTS = 8,            /* outputs of one matmul call at most */
     SLICE_ROWS = 64         /* rows whose products of one slice of K wait to be scaled */
 };

@@ -203,14 +203,27 @@ typedef struct {
     int nh, group, window;
     const kv_layer *kv;
     const seq_run *run;
-    int n_runs, n_tasks;
+    int n_runs, n_tasks, parts;
     attn_fn *fn;
     void (*widen)(float *k, float *v, const void *head, int hs);    /* first; NULL: fn reads it */
+    attn_quant_fn *few;         /* instead of both, for few rows; may be NULL */
     /* split tasks: this pass does chunks from .. from + span - 1 of each */
     int from, span;
 } attn_job;
 
-typedef struct { const seq_run *u; int head, row, R, chunk0, chunk1; } attn_task;
+/* Rows row .. row+R-1 of the H KV heads from head on; in its arrays head by head. */
+typedef struct { const seq_run *u; int head, H, row, R, chunk0, chunk1; } attn_task;
+
+/* Heads of a task of a run: where they have few rows, reading the cache is what takes time, and a
+ * thread that reads whole pages, one after the other, reads fastest. `parts` is how many tasks there
+ * are to be at least, so that all threads have work. */
+static int task_heads(const attn_job *j, const seq_run *u)
+{
+    int rows = u->T * j->group, nkv = j->kv->nkv;
+    int most = rows < ATTN_ROWS ? ATTN_ROWS / rows : 1, n = (nkv + most - 1) / most;
+    if (n < j->parts) n = j->parts;
+    return (nkv + n - 1) / n;
+}
 
 static attn_task task_of(const attn_job *j, int i)
 {
@@ -223,7 +236,9 @@ static attn_task task_of(const attn_job *j, int i)
     }
     attn_task t = { .u = &j->run[a] };
     int rows = t.u->T * j->group, blocks = (rows + ATTN_ROWS - 1) / ATTN_ROWS;
-    t.head = (i - start[a]) / blocks;
+    t.H = task_heads(j, t.u);
+    t.head = (i - start[a]) / blocks * t.H;
+    if (t.H > j->kv->nkv - t.head) t.H = j->kv->nkv - t.head;
     t.row = (i - start[a]) % blocks * ATTN_ROWS;
     t.R = rows - t.row < ATTN_ROWS ? rows - t.row : ATTN_ROWS;
     int first = t.u->pos + t.row / j->group, last = t.u->pos + (t.row + t.R - 1) / j->group;
@@ -234,15 +249,15 @@ static attn_task task_of(const attn_job *j, int i)
 
 static float *row_at(const attn_job *j, const float *base, const attn_task *t, int r)
 {
-    int row = t->row + r, n = t->u->n0 + row / j->group;
-    size_t head = (size_t)(t->head * j->group + row % j->group);
+    int row = t->row + r % t->R, n = t->u->n0 + row / j->group;
+    size_t head = (size_t)((t->head + r / t->R) * j->group + row % j->group);
     return (float *)base + ((size_t)n * (size_t)j->nh + head) * (size_t)j->kv->hs;
 }
 
 static void load_q(const attn_job *j, const attn_task *t, float *q)
 {
     size_t hs = (size_t)j->kv->hs;
-    for (int r = 0; r < t->R; r++)
+    for (int r = 0; r < t->H * t->R; r++)
         memcpy(q + (size_t)r * hs, row_at(j, j->q, t, r), hs * sizeof *q);
 }
 
@@ -263,10 +278,12 @@ static void one_chunk(const attn_job *j, const attn_task *t, int chunk, attn_spa
     int a = chunk * ATTN_CHUNK, b = a + ATTN_CHUNK - 1;
     if (j->window > 0 && first - j->window + 1 > a) a = first - j->window + 1;
     if (b > last) b = last;
-    clear(m, l, acc, t->R, kv->hs);
+    clear(m, l, acc, t->H * t->R, kv->hs);
     for (int tile = a / ATTN_TILE; tile <= b / ATTN_TILE; tile++) {
         int j0 = tile * ATTN_TILE;
-        for (int r = 0; r < t->R; r++) {
+        /* every row sees all of it? */
+        bool whole = first >= j0 + ATTN_TILE - 1 && (j->window == 0 || last - j->window < j0);
+        for (int r = 0; !whole && r < t->R; r++) {
             int p = t->u->pos + (t->row + r) / j->group - j0;      /* sees up to here */
             int lo = j->window > 0 ? p - j->window + 1 : 0;
             s->lo[r] = lo < 0 ? 0 : lo;
@@ -274,12 +291,23 @@ static void one_chunk(const attn_job *j, const attn_task *t, int chunk, attn_spa
         }
         const char *k = kv->base + (size_t)t->u->page[tile] * kv->page_bytes +
                         (size_t)t->head * 2 * part;
-        const void *v = k + part;
-        if (j->widen) {
-            j->widen(wide, wide + ATTN_TILE * kv->hs, k, kv->hs);
-            k = (const char *)wide, v = wide + ATTN_TILE * kv->hs;
+        /* a task of one head jumps from page to page */
+        const void *next = t->H > 1 || tile >= last / ATTN_TILE ? NULL :
+            kv->base + (size_t)t->u->page[tile + 1] * kv->page_bytes + (size_t)t->head * 2 * part;
+        for (int h = 0, r = 0; h < t->H; h++, r += t->R, k += 2 * part) {
+            const void *kt = k, *vt = k + part;
+            if (j->few && whole && t->R <= ATTN_FEW) {
+                j->few(m + r, l + r, acc + r * kv->hs, s->q + r * kv->hs, t->R, kv->hs, k, s->p,
+                        k + 2 * part);
+                continue;
+            }
+            if (j->widen) {
+                j->widen(wide, wide + ATTN_TILE * kv->hs, k, kv->hs);
+                kt = wide, vt = wide + ATTN_TILE * kv->hs;
+            }
+            j->fn(m + r, l + r, acc + r * kv->hs, s->q + r * kv->hs, t->R, kv->hs, kt, vt,
+                  whole ? NULL : s->lo, s->hi, s->p, next, 2 * part);
         }
-        j->fn(m, l, acc, s->q, t->R, kv->hs, k, v, s->lo, s->hi, s->p);
     }
 }
 
@@ -287,7 +315,7 @@ static void finish(const attn_job *j, const attn_task *t, const float *l, const 
 {
     typedef float four __attribute__((vector_size(16)));
     int hs = j->kv->hs;
-    for (int r = 0; r < t->R; r++, acc += hs) {
+    for (int r = 0; r < t->H * t->R; r++, acc += hs) {
         float *y = row_at(j, j->y, t, r);
         int d = 0;
         for (four a; d + 4 <= hs; d += 4) {
@@ -309,7 +337,8 @@ static void whole_task(void *arg, int i, int thread)
     one_chunk(j, &t, t.chunk0, &s, s.m, s.l, s.acc);
     for (int ch = t.chunk0 + 1; ch < t.chunk1; ch++) {
         one_chunk(j, &t, ch, &s, s.mc, s.lc, s.accc);
-        j->c->k.attn_merge(s.m, s.l, s.acc, s.mc, s.lc, s.accc, t.R, j->kv->hs);
+        j->c->k.attn_merge(s.m, s.l, s.acc, s.mc, s.lc, s.accc, t.H * t.R,
+                           j->kv->hs);
     }
     finish(j, &t, s.l, s.acc);
 }
@@ -339,12 +368,12 @@ static void split_merge(void *arg, int i, int thread)
     attn_task t = task_of(j, i);
     float *m = place(j, i);
     (void)thread;
-    if (j->from == 0) clear(m, m + ATTN_ROWS, m + 2 * ATTN_ROWS, t.R, j->kv->hs);
+    if (j->from == 0) clear(m, m + ATTN_ROWS, m + 2 * ATTN_ROWS, t.H * t.R, j->kv->hs);
     for (int k = 0; k < j->span; k++) {
         if (j->from + k < t.chunk0 || j->from + k >= t.chunk1) continue;
         const float *mc = place(j, j->n_tasks + i * j->span + k);
         j->c->k.attn_merge(m, m + ATTN_ROWS, m + 2 * ATTN_ROWS, mc, mc + ATTN_ROWS,
-                           mc + 2 * ATTN_ROWS, t.R, j->kv->hs);
+                           mc + 2 * ATTN_ROWS, t.H * t.R, j->kv->hs);
     }
     if (j->from + j->span >= t.chunk1 && j->from < t.chunk1)
         finish(j, &t, m + ATTN_ROWS, m + 2 * ATTN_ROWS);
@@ -359,16 +388,23 @@ void cpu_attn(dev *d, float *y, const float *q, int nh, const kv_layer *kv, int 
     j.fn = kv->type == KV_F16 ? c->k.attn_f16 : kv->type == KV_BF16 ? c->k.attn_bf16
                                                                      : c->k.attn_f32;
     j.widen = kv->type == KV_Q8_0 ? c->k.kv_q8 : kv->type == KV_Q4_0 ? c->k.kv_q4 : NULL;
+    j.few = kv->type == KV_Q8_0 ? c->k.attn_q8 : kv->type == KV_Q4_0 ? c->k.attn_q4 : NULL;
     DR_ASSERT(n_runs <= c->N && kv->hs <= c->hs);
-    int longest = 0;
+    int longest = 0, chunks = 0, want;
     c->task_start[0] = 0;
     for (int i = 0; i < n_runs; i++) {
-        int blocks = (run[i].T * j.group + ATTN_ROWS - 1) / ATTN_ROWS;
-        c->task_start[i + 1] = c->task_start[i] + blocks * kv->nkv;
+        chunks += (run[i].pos + run[i].T - 1) / ATTN_CHUNK + 1;
         if (run[i].pos + run[i].T > longest) longest = run[i].pos + run[i].T;
     }
+    want = (longest <= ATTN_CHUNK ? 2 : 8) * d->n_threads;
+    j.parts = d->n_threads == 1 || chunks >= want ? 1 : (want + chunks - 1) / chunks;
+    if (j.parts > kv->nkv) j.parts = kv->nkv;
+    for (int i = 0; i < n_runs; i++) {
+        int blocks = (run[i].T * j.group + ATTN_ROWS - 1) / ATTN_ROWS, H = task_heads(&j, &run[i]);
+        c->task_start[i + 1] = c->task_start[i] + blocks * ((kv->nkv + H - 1) / H);
+    }
     j.n_tasks = c->task_start[n_runs];
-    int chunks = (longest + ATTN_CHUNK - 1) / ATTN_CHUNK;
+    chunks = (longest + ATTN_CHUNK - 1) / ATTN_CHUNK;
     if (j.n_tasks >= ATTN_SPLIT || chunks <= 1) {
         pool_run(c->pool, j.n_tasks, whole_task, &j);
         return;

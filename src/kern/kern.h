@@ -50,11 +50,19 @@ typedef void quant_fn(void *dst, const float *x, const float *w, int64_t rows, i
 
 /* One tile of attention (docs/numerics.md, step 2) for R query rows of one KV head.
  * q (R,hs) f32 scaled. k: (hs,64) transposed tile; v: (64,hs); both of the slot's type.
- * Row r sees positions lo[r] <= j < hi[r] of the tile (lo >= hi: none, untouched).
+ * Row r sees positions lo[r] <= j < hi[r] of the tile (lo >= hi: none, untouched); lo NULL: all see
+ * the whole tile.
  * m, l (R,): running maximum and sum; acc (R,hs). p: (R + 2*hs)*64 floats of
- * scratch. */
+ * scratch. next: next_bytes of cache that will be read after this tile, or NULL; only fetched. */
 typedef void attn_fn(float *m, float *l, float *acc, const float *q, int R, int hs,
-                     const void *k, const void *v, const int *lo, const int *hi, float *p);
+                     const void *k, const void *v, const int *lo, const int *hi, float *p,
+                     const void *next, size_t next_bytes);
+
+/* The same straight from a quantised cache, for rows that see the whole tile. head: kv_tile.h. hs a
+ * multiple of 32; p: (4 + hs/32)*64 floats; next: the head's tile that will be read after this one,
+ * NULL if there is no need to fetch it. */
+typedef void attn_quant_fn(float *m, float *l, float *acc, const float *q, int R, int hs,
+                           const void *head, float *p, const void *next);
 
 typedef struct {
     mul_fn *mul[KERN_MAX_TYPE];          /* by dtype; NULL: not a type */
@@ -79,6 +87,8 @@ typedef struct {
      * (hs,64), v (64,hs); hs a multiple of 32 */
     void (*kv_q8)(float *k, float *v, const void *head, int hs);
     void (*kv_q4)(float *k, float *v, const void *head, int hs);
+    /* NULL: no faster than attn_f32 of what those give, with any number of rows */
+    attn_quant_fn *attn_q8, *attn_q4;
     /* x (n,) times a Hadamard matrix of order n / sqrt(n), in place; n a power of two, 32 … 512 */
     void (*hadamard)(float *x, int n);
     /* K values as Q4_0: 16 bytes and a scale, not yet f16, a block */

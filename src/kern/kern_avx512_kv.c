@@ -1,9 +1,11 @@
 /* kern_avx512_kv.c - the quantised cache: tiles to f32, and the rounding of Q4_0. Compiled with this
  * level's flags: only static functions and kern_init_avx512_kv may come out of it. */
 #if defined(__x86_64__)
-#include <immintrin.h>
 #include <math.h>
+#include <stdbool.h>
 #include "kern/kv_tile.h"
+#include "kern/vec_avx512.h"
+#include "kern/soft_body.h"
 
 static inline __m512 bytes(const int8_t *p)             /* sixteen int8 as f32 */
 {
@@ -68,6 +70,139 @@ static void kv_q4(float *k, float *v, const void *head, int hs)
     }
 }
 
+/* ---- attention straight from the quantised tile, for few rows ---- */
+
+enum { FEW = 4 };                       /* rows at once: sixteen sums, and room for scales */
+
+/* Sixteen values of Q8_0; of Q4_0 the low or the high nibbles. */
+static inline __attribute__((always_inline)) vf values(const uint8_t *p, int bits, bool high)
+{
+    if (bits == 8) return bytes((const int8_t *)p);
+    __m512i u = _mm512_cvtepu8_epi32(_mm_loadu_si128((const void *)p));
+    if (high) u = _mm512_srli_epi32(u, 4);
+    return _mm512_permutexvar_ps(u, NIBBLES);
+}
+
+static inline __attribute__((always_inline)) void few_scores(int R, int bits, float *s,
+                                                             const float *q, int hs,
+                                                             const char *k, att_ahead n)
+{
+    const uint16_t *scale = (const uint16_t *)k;
+    const uint8_t *at = (const uint8_t *)k + kv_tile_scales(hs);
+    vf acc[FEW * 4];
+    UNROLL(16)
+    for (int i = 0; i < R * 4; i++) acc[i] = v_set(0);
+    for (int b = 0; b < hs / QBLOCK; b++, scale += ATTN_TILE, q += QBLOCK) {
+        vf d[4];
+        UNROLL(4)
+        for (int i = 0; i < 4; i++) d[i] = halves(scale + 16 * i);
+        UNROLL(2)
+        for (int half = 0; half < 2; half++) {
+            for (int e = 0; e < 16; e++) {
+                const uint8_t *row = at + (bits == 8 ? 16 * half + e : e) * ATTN_TILE;
+                vf kk[4];
+                att_fetch(&n);
+                UNROLL(4)
+                for (int i = 0; i < 4; i++) kk[i] = v_mul(values(row + 16 * i, bits, half), d[i]);
+                UNROLL(4)
+                for (int r = 0; r < R; r++) {
+                    vf x = v_set(q[r * hs + 16 * half + e]);
+                    UNROLL(4)
+                    for (int i = 0; i < 4; i++) acc[r * 4 + i] = v_fma(x, kk[i], acc[r * 4 + i]);
+                }
+            }
+        }
+        at += kv_tile_block(bits) * ATTN_TILE;
+    }
+    UNROLL(16)
+    for (int i = 0; i < R * 4; i++) v_store(s + 16 * i, acc[i]);
+}
+
+/* Blocks b .. b+W-1 of the head's V; d (64,B): its scales. */
+static inline __attribute__((always_inline)) void few_weigh(int R, int W, int bits, float *acc,
+                                                            const float *c, const float *p,
+                                                            const uint8_t *v, const float *d,
+                                                            int hs, att_ahead n)
+{
+    size_t row = (size_t)(hs / QBLOCK) * kv_tile_block(bits);
+    vf a[FEW * 4];
+    UNROLL(4)
+    for (int r = 0; r < R; r++)
+        UNROLL(4)
+        for (int i = 0; i < 2 * W; i++)
+            a[r * 2 * W + i] = v_mul(v_load(acc + r * hs + 16 * i), v_set(c[r]));
+    for (int j = 0; j < ATTN_TILE; j++, v += row, d += hs / QBLOCK) {
+        vf vv[4];
+        att_fetch(&n);
+        UNROLL(4)
+        for (int i = 0; i < 2 * W; i++) {
+            const uint8_t *at = v + (bits == 8 ? 16 * i : 16 * (i / 2));
+            vv[i] = v_mul(values(at, bits, i % 2), v_set(d[i / 2]));
+        }
+        UNROLL(4)
+        for (int r = 0; r < R; r++) {
+            vf x = v_set(p[r * ATTN_TILE + j]);
+            UNROLL(4)
+            for (int i = 0; i < 2 * W; i++) a[r * 2 * W + i] = v_fma(x, vv[i], a[r * 2 * W + i]);
+        }
+    }
+    UNROLL(4)
+    for (int r = 0; r < R; r++)
+        UNROLL(4)
+        for (int i = 0; i < 2 * W; i++) v_store(acc + r * hs + 16 * i, a[r * 2 * W + i]);
+}
+
+static inline __attribute__((always_inline)) void few_rows(int R, int bits, float *m, float *l,
+                                                           float *acc, const float *q, int hs,
+                                                           const char *head, float *p,
+                                                           const char *next)
+{
+    const char *v = head + kv_tile_bytes(bits, hs);
+    const uint16_t *scale = (const uint16_t *)v;
+    float c[FEW], *d = p + FEW * ATTN_TILE;             /* (64,B) */
+    int B = hs / QBLOCK;
+    att_ahead ahead = { next, next != NULL };          /* about a line at a step */
+    few_scores(R, bits, p, q, hs, head, ahead);
+    if (R == 4) soften4(p, m, l, c);
+    else for (int r = 0; r < R; r++) c[r] = soften(p + r * ATTN_TILE, m + r, l + r, 0, ATTN_TILE);
+    for (int i = 0; i < ATTN_TILE * B; i += 16) v_store(d + i, halves(scale + i));
+    if (next) ahead.at += kv_tile_bytes(bits, hs);
+    v += kv_tile_scales(hs);
+    int b = 0;
+    for (; b + 2 <= B; b += 2, acc += 2 * QBLOCK, v += 2 * kv_tile_block(bits)) {
+        few_weigh(R, 2, bits, acc, c, p, (const uint8_t *)v, d + b, hs, ahead);
+        ahead.at += 64 * ahead.lines * ATTN_TILE;
+    }
+    if (b < B) few_weigh(R, 1, bits, acc, c, p, (const uint8_t *)v, d + b, hs, att_none);
+}
+
+static inline __attribute__((always_inline)) void few(int bits, float *m, float *l, float *acc,
+                                                      const float *q, int R, int hs,
+                                                      const char *head, float *p, const char *next)
+{
+    for (; R > 0; R -= FEW, m += FEW, l += FEW, acc += FEW * hs, q += FEW * hs) {
+        switch (R) {
+        case 1: few_rows(1, bits, m, l, acc, q, hs, head, p, next); break;
+        case 2: few_rows(2, bits, m, l, acc, q, hs, head, p, next); break;
+        case 3: few_rows(3, bits, m, l, acc, q, hs, head, p, next); break;
+        default: few_rows(4, bits, m, l, acc, q, hs, head, p, next);
+        }
+        next = NULL;
+    }
+}
+
+static void attn_q8(float *m, float *l, float *acc, const float *q, int R, int hs,
+                    const void *head, float *p, const void *next)
+{
+    few(8, m, l, acc, q, R, hs, head, p, next);
+}
+
+static void attn_q4(float *m, float *l, float *acc, const float *q, int R, int hs,
+                    const void *head, float *p, const void *next)
+{
+    few(4, m, l, acc, q, R, hs, head, p, next);
+}
+
 /* Lanes whose number has bit s: the partner less this; the others: the sum. */
 static inline __m512 pairs(__m512 x, __m512 partner, __mmask16 upper)
 {
@@ -126,6 +261,8 @@ void kern_init_avx512_kv(kern *k)
     k->quant_q4 = quant_q4;
     k->kv_q8 = kv_q8;
     k->kv_q4 = kv_q4;
+    k->attn_q8 = attn_q8;
+    k->attn_q4 = attn_q4;
 }
 #else
 typedef int kern_avx512_kv_not_here;

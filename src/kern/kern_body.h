@@ -10,21 +10,7 @@
 #include "kern/fexp.h"
 #include "kern/kern.h"
 #include "kern/unroll.h"
-
-static inline vf v_exp(vf x)
-{
-    vf t = v_min(v_set(FEXP_HI), x);                       /* NaN stays */
-    vf n = v_round(v_mul(t, v_set(FEXP_LOG2E)));
-    vf r = v_fma(n, v_set(-FEXP_LN2HI), t);
-    r = v_fma(n, v_set(-FEXP_LN2LO), r);
-    vf p = v_fma(v_set(FEXP_C6), r, v_set(FEXP_C5));
-    p = v_fma(p, r, v_set(FEXP_C4));
-    p = v_fma(p, r, v_set(FEXP_C3));
-    p = v_fma(p, r, v_set(FEXP_C2));
-    p = v_fma(p, r, v_set(1));
-    p = v_fma(p, r, v_set(1));
-    return v_zero_below(v_mul(p, v_exp2i(n)), x, FEXP_LO);
-}
+#include "kern/soft_body.h"
 
 /* ---- products ---- */
 
@@ -224,6 +210,8 @@ static int64_t KERN(argmax)(const float *x, int64_t n)
 }
 
 /* ---- attention ---- */
+
+enum { ATT_BLOCK = 64 };
 
 #define ATT(name) KERN(f32_##name)
 #define KT float

@@ -160,26 +160,32 @@ static void attn(float *m, float *l, float *acc, const float *q, int R, int hs, 
                  const void *v, const int *lo, const int *hi, float *p, get_fn *get)
 {
     for (int r = 0; r < R; r++)
-        if (lo[r] < hi[r])
-            attn_row(m + r, l + r, acc + r * hs, q + r * hs, hs, k, v, lo[r], hi[r],
-                     p + r * ATTN_TILE, get);
+        if (!lo || lo[r] < hi[r])
+            attn_row(m + r, l + r, acc + r * hs, q + r * hs, hs, k, v, lo ? lo[r] : 0,
+                     lo ? hi[r] : ATTN_TILE, p + r * ATTN_TILE, get);
 }
 
 static void attn_f32(float *m, float *l, float *acc, const float *q, int R, int hs, const void *k,
-                     const void *v, const int *lo, const int *hi, float *p)
+                     const void *v, const int *lo, const int *hi, float *p,
+                     const void *next, size_t next_bytes)
 {
+    (void)next, (void)next_bytes;
     attn(m, l, acc, q, R, hs, k, v, lo, hi, p, from_f32);
 }
 
 static void attn_f16(float *m, float *l, float *acc, const float *q, int R, int hs, const void *k,
-                     const void *v, const int *lo, const int *hi, float *p)
+                     const void *v, const int *lo, const int *hi, float *p,
+                     const void *next, size_t next_bytes)
 {
+    (void)next, (void)next_bytes;
     attn(m, l, acc, q, R, hs, k, v, lo, hi, p, from_f16);
 }
 
 static void attn_bf16(float *m, float *l, float *acc, const float *q, int R, int hs,
-                      const void *k, const void *v, const int *lo, const int *hi, float *p)
+                      const void *k, const void *v, const int *lo, const int *hi, float *p,
+                     const void *next, size_t next_bytes)
 {
+    (void)next, (void)next_bytes;
     attn(m, l, acc, q, R, hs, k, v, lo, hi, p, from_bf16);
 }
 

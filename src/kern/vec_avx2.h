@@ -4,7 +4,7 @@
 #include <stdint.h>
 #include <string.h>
 
-enum { MUL_R = 2, MUL_C = 2, ATT_R = 1 };
+enum { MUL_R = 2, MUL_C = 2, ATT_R = 1, ATT_WIDEN = 1 };
 
 typedef struct { __m256 a, b; } vf;
 typedef struct { __m256i a, b; } vh;
@@ -99,7 +99,11 @@ static inline __m256 exp2i_half(__m256 n)
     __m256i i = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
     return _mm256_castsi256_ps(_mm256_slli_epi32(i, 23));
 }
-static inline vf v_exp2i(vf n) { return (vf){ exp2i_half(n.a), exp2i_half(n.b) }; }
+/* a * 2^n for whole n in -126 .. 127 */
+static inline vf v_scale2(vf x, vf n)
+{
+    return v_mul(x, (vf){ exp2i_half(n.a), exp2i_half(n.b) });
+}
 static inline vf v_zero_below(vf x, vf of, float lim)
 {
     __m256 l = _mm256_set1_ps(lim);

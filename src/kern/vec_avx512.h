@@ -2,8 +2,9 @@
 #include <immintrin.h>
 #include <stdint.h>
 
-/* Tiles: MUL_R weight rows by MUL_C input rows of a product; ATT_R query rows. */
-enum { MUL_R = 4, MUL_C = 6, ATT_R = 6 };
+/* Tiles: MUL_R weight rows by MUL_C input rows of a product; ATT_R query rows. ATT_WIDEN: attention
+ * of many rows makes a tile of halves f32 first; here conversions cost nothing beside the products. */
+enum { MUL_R = 4, MUL_C = 6, ATT_R = 6, ATT_WIDEN = 0 };
 
 typedef __m512 vf;                      /* sixteen f32 */
 typedef __m512i vh;                     /* thirty-two bf16 */
@@ -50,12 +51,8 @@ static inline vf v_round(vf a)
 {
     return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
-/* 2^n for whole n in -126 .. 127 */
-static inline vf v_exp2i(vf n)
-{
-    __m512i i = _mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127));
-    return _mm512_castsi512_ps(_mm512_slli_epi32(i, 23));
-}
+/* a * 2^n for whole n in -126 .. 127 */
+static inline vf v_scale2(vf a, vf n)        { return _mm512_scalef_ps(a, n); }
 /* a where x >= lim or x is NaN, else 0 */
 static inline vf v_zero_below(vf a, vf x, float lim)
 {
@@ -158,6 +155,39 @@ static inline void v_tree_4x2(float *y, size_t ldy, const vf *a, int ld)
                                            _mm512_extractf32x4_ps(z, 3)));
 }
 #define V_TREES 1
+
+/* Four rows at once: lanes 4r .. 4r+3 belong to row r. */
+#define V_QUADS 1
+static inline vf quad_load(const float *p)   /* p[r] in the lanes of r */
+{
+    const __m512i at = _mm512_set_epi32(3, 3, 3, 3, 2, 2, 2, 2, 1, 1, 1, 1, 0, 0, 0, 0);
+    return _mm512_permutexvar_ps(at, _mm512_castps128_ps512(_mm_loadu_ps(p)));
+}
+static inline void quad_store(float *p, vf a)
+{
+    const __m512i at = _mm512_set_epi32(12, 8, 4, 0, 12, 8, 4, 0, 12, 8, 4, 0, 12, 8, 4, 0);
+    _mm_storeu_ps(p, _mm512_castps512_ps128(_mm512_permutexvar_ps(at, a)));
+}
+static inline vf quad_row(vf a, int r)       /* what row r's lanes hold, in all */
+{
+    return _mm512_permutexvar_ps(_mm512_set1_epi32(4 * r), a);
+}
+/* The largest of a, b, c and d, none of them NaN, in their rows' lanes. */
+static inline vf quad_max(vf a, vf b, vf c, vf d)
+{
+    vf ab = v_max(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xee));
+    vf cd = v_max(_mm512_shuffle_f32x4(c, d, 0x44), _mm512_shuffle_f32x4(c, d, 0xee));
+    vf e = v_max(_mm512_shuffle_f32x4(ab, cd, 0x88), _mm512_shuffle_f32x4(ab, cd, 0xdd));
+    e = v_max(e, _mm512_permute_ps(e, 0x4e));
+    return v_max(e, _mm512_permute_ps(e, 0xb1));
+}
+/* tree16 of each, likewise. */
+static inline vf quad_tree(vf a, vf b, vf c, vf d)
+{
+    vf e = tree_half(a, b, c, d);
+    e = v_add(e, _mm512_permute_ps(e, 0x4e));
+    return v_add(e, _mm512_permute_ps(e, 0xb1));
+}
 
 /* Sixty-four F8_E4M3 at a time. A table of 128 gives the two upper bytes of a value's f32, the
  * lower ones are 0. */

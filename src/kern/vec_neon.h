@@ -4,7 +4,7 @@
 #include <stdint.h>
 #include <string.h>
 
-enum { MUL_R = 2, MUL_C = 3, ATT_R = 1 };
+enum { MUL_R = 2, MUL_C = 3, ATT_R = 1, ATT_WIDEN = 1 };
 
 typedef struct { float32x4_t a, b, c, d; } vf;
 typedef struct { uint16x8_t a, b, c, d; } vh;           /* thirty-two bf16 */
@@ -96,9 +96,11 @@ static inline float32x4_t exp2i_quarter(float32x4_t n)
     int32x4_t i = vaddq_s32(vcvtnq_s32_f32(n), vdupq_n_s32(127));
     return vreinterpretq_f32_s32(vshlq_n_s32(i, 23));
 }
-static inline vf v_exp2i(vf n)
+/* a * 2^n for whole n in -126 .. 127 */
+static inline vf v_scale2(vf x, vf n)
 {
-    return (vf){ exp2i_quarter(n.a), exp2i_quarter(n.b), exp2i_quarter(n.c), exp2i_quarter(n.d) };
+    return v_mul(x, (vf){ exp2i_quarter(n.a), exp2i_quarter(n.b), exp2i_quarter(n.c),
+                          exp2i_quarter(n.d) });
 }
 static inline float32x4_t zero_below_quarter(float32x4_t x, float32x4_t of, float lim)
 {

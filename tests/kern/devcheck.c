@@ -396,6 +396,10 @@ static void check_world(const world *w)
     CHECK(memcmp(want, r.y, bytes) == 0);
     memset(r.y, 0, bytes);
     if (slow) memcpy(r.y, want, bytes);
+    else play(w, &r, 1, bits, 6, false);        // tasks of several heads, not all of the same number
+    CHECK(memcmp(want, r.y, bytes) == 0);
+    memset(r.y, 0, bytes);
+    if (slow) memcpy(r.y, want, bytes);
     else play(w, &r, 3, bits, 6, true);
     CHECK(memcmp(want, r.y, bytes) == 0);
     if (r.most <= 100 || (r.most <= 300 && !slow)) {
@@ -431,6 +435,8 @@ static void check_attn_long(void)
         { 4, 2, 16, 900, KV_BF16, true, 2, { 2049, 1025 } },
         { 4, 2, 32, 0, KV_Q8_0, true, 2, { 2060, 1030 } },
         { 2, 1, 32, 1100, KV_Q4_0, false, 1, { 2500 } },
+        { 10, 5, 32, 0, KV_F16, false, 1, { 2110 } },
+        { 8, 8, 32, 0, KV_Q8_0, false, 2, { 1100, 2060 } },
     };
     for (size_t i = 0; i < sizeof w / sizeof *w; i++)
         if (i == 0 || !slow) check_world(&w[i]);

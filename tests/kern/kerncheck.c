@@ -349,8 +349,9 @@ static void attn_type(int type, attn_fn *fn, attn_fn *want)
             memset(&a, 0, sizeof a);
             for (int r = 0; r < MAX_R; r++) a.m[r] = -INFINITY;
             b = a;
-            for (int tile = 0; tile < 4; tile++) {
-                for (int i = 0; i < hs * R; i++) q[i] = t_rand();
+            for (int tile = 0; tile < 6; tile++) {
+                bool whole = tile > 3;                      // all rows see all of it: lo is NULL
+                for (int i = 0; i < hs * R; i++) q[i] = t_rand() * (tile == 5 ? 40 : 1);
                 for (int i = 0; i < 2 * hs * T64; i++) {
                     float f = t_rand();
                     kvh[i] = type == DT_F16 ? f32_to_f16(f) : f32_to_bf16(f);
@@ -360,6 +361,7 @@ static void attn_type(int type, attn_fn *fn, attn_fn *want)
                     int u = (int)((t_rand() + 1) * 40), s = (int)((t_rand() + 1) * 20);
                     lo[r] = tile % 2 ? u : 0, hi[r] = tile == 0 ? T64 : tile == 2 ? s + r / 3 : u + s;
                     if (hi[r] > T64) hi[r] = T64;
+                    if (whole) lo[r] = 0, hi[r] = T64;
                 }
                 // what no row sees may be anything
                 for (int j = 0; j < T64; j++) {
@@ -370,10 +372,12 @@ static void attn_type(int type, attn_fn *fn, attn_fn *want)
                         kvh[d * T64 + j] = kvh[hs * T64 + j * hs + d] = 0x7fff;
                     }
                 }
-                want(b.m, b.l, b.acc, q, R, hs, k, v, lo, hi, p);
-                fn(a.m, a.l, a.acc, q, R, hs, k, v, lo, hi, p);
-                t_ok(!memcmp(&a, &b, sizeof a), __FILE__, __LINE__, "R %d hs %d tile %d: other bits",
-                     R, hs, tile);
+                if (tile == 4 && R > 2) kv[7] = INFINITY, kvh[7] = 0x7c01, q[hs] = NAN;
+                want(b.m, b.l, b.acc, q, R, hs, k, v, lo, hi, p, NULL, 0);
+                fn(a.m, a.l, a.acc, q, R, hs, k, v, whole ? NULL : lo, hi, p, whole ? k : NULL,
+                   2 * (size_t)hs * T64 * b1);
+                t_ok(same_n(a.m, b.m, sizeof a / sizeof *a.m), __FILE__, __LINE__,
+                     "R %d hs %d tile %d: other bits", R, hs, tile);
             }
         }
     for (int r = 0; r < MAX_R; r++) lo[r] = 0, hi[r] = T64;
@@ -385,7 +389,7 @@ static void attn_type(int type, attn_fn *fn, attn_fn *want)
             snprintf(shape, sizeof shape, "hs %d R %d", hs, R);
             const char *k = at, *v = k + (size_t)hs * T64 * b1;
             BENCH_OF("attn", shape, 4.0 * R * hs * T64, "Gop/s", tops.f32(0.02),
-                  fn(a.m, a.l, a.acc, q, R, hs, k, v, lo, hi, p));
+                  fn(a.m, a.l, a.acc, q, R, hs, k, v, NULL, NULL, p, NULL, 0));
         }
 }
 
@@ -525,6 +529,49 @@ static void tile_of(int bits, void (*fn)(float *, float *, const void *, int),
 static void check_kv_q8(void) { tile_of(8, new.kv_q8, ref.kv_q8); }
 static void check_kv_q4(void) { tile_of(4, new.kv_q4, ref.kv_q4); }
 
+/* Attention straight from a quantised tile is that of the tile as f32. */
+static void quant_attn(int bits, attn_quant_fn *fn)
+{
+    static attn_state a, b;
+    static float q[MAX_R * MAX_HS], p[(MAX_R + 2 * MAX_HS) * T64], wide[2 * MAX_HS * T64];
+    static const int dims[] = { 32, 64, 96, 128 };
+    for (int z = 0; z < 4; z++)
+        for (int R = 1; R <= 13; R++) {
+            int hs = dims[z];
+            size_t bytes = 2 * kv_tile_bytes(bits, hs), scales = kv_tile_scales(hs) / 2;
+            uint8_t *head = get(bytes);
+            memset(&a, 0, sizeof a);
+            for (int r = 0; r < MAX_R; r++) a.m[r] = -INFINITY;
+            b = a;
+            for (int tile = 0; tile < 4; tile++) {
+                for (int i = 0; i < hs * R; i++) q[i] = t_rand();
+                for (size_t i = 0; i < bytes; i++) head[i] = (uint8_t)(int)(t_rand() * 1000);
+                for (size_t i = 0; i < 2 * scales; i++) {
+                    uint16_t u = f32_to_f16(t_rand() * 0.02f);
+                    if (tile == 3 && i == 5) u = 0x7e00;            // a block that held a NaN
+                    memcpy(head + (i < scales ? 2 * i : bytes / 2 + 2 * (i - scales)), &u, 2);
+                }
+                (bits == 8 ? ref.kv_q8 : ref.kv_q4)(wide, wide + hs * T64, head, hs);
+                ref.attn_f32(b.m, b.l, b.acc, q, R, hs, wide, wide + hs * T64, NULL, NULL, p, NULL, 0);
+                memset(p, 0xff, sizeof p);
+                fn(a.m, a.l, a.acc, q, R, hs, head, p, tile % 2 ? head : NULL);
+                for (size_t i = (size_t)(4 + hs / QBLOCK) * T64; i < sizeof p / sizeof *p; i++)
+                    CHECK(isnan(p[i]));
+                t_ok(same_n(a.m, b.m, sizeof a / sizeof *a.m), __FILE__, __LINE__,
+                     "R %d hs %d tile %d: other bits", R, hs, tile);
+            }
+            char shape[32];
+            snprintf(shape, sizeof shape, "hs %d R %d", hs, R);
+            if (z % 2 && R <= 8 && !(R & (R - 1)))
+                BENCH_OF("attn", shape, 4.0 * R * hs * T64, "Gop/s", tops.f32(0.02),
+                         fn(a.m, a.l, a.acc, q, R, hs, head, p, NULL));
+            mem_free(head);
+        }
+}
+
+static void check_attn_q8(void) { quant_attn(8, new.attn_q8); }
+static void check_attn_q4(void) { quant_attn(4, new.attn_q4); }
+
 static const struct { const char *name; size_t slot; void (*fn)(void); } checks[] = {
     { "mul_f32",    offsetof(kern, mul[DT_F32]),  check_mul_f32 },
     { "mul_f16",    offsetof(kern, mul[DT_F16]),  check_mul_f16 },
@@ -545,6 +592,8 @@ static const struct { const char *name; size_t slot; void (*fn)(void); } checks[
     { "hadamard",   offsetof(kern, hadamard),     check_hadamard },
     { "kv_q8",      offsetof(kern, kv_q8),        check_kv_q8 },
     { "kv_q4",      offsetof(kern, kv_q4),        check_kv_q4 },
+    { "attn_q8",    offsetof(kern, attn_q8),      check_attn_q8 },
+    { "attn_q4",    offsetof(kern, attn_q4),      check_attn_q4 },
 };
 enum { N_CHECKS = sizeof checks / sizeof *checks };
 /* the float products and all other slots are here (pack_bf16 with mul_bf16); quant_q8,
