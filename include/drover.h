@@ -49,6 +49,8 @@ typedef struct {            /* zero means the default, so {0} is always valid */
     const char *device;     /* "cpu" (default) */
     int n_threads;          /* 0: one per core */
     const char *cpu_level;  /* cap the CPU kernels: "ref", "avx2", "avx512", "amx"; NULL: best */
+    const dr_model *beside; /* use this model's device and threads, as a draft model should; its
+                               owner closes it last. NULL: its own */
 } dr_model_opt;
 
 /* path: a GGUF file, a .safetensors file or a folder of them, or a folder of Meta's
@@ -88,6 +90,12 @@ DR_API int dr_chat_tokens(const dr_model *m, const dr_chat_message *msg, int n_m
 typedef struct {            /* {0}: the defaults */
     int n_ctx;              /* positions; 0: the model's, at most 8192 */
     const char *kv_type;    /* "f16" (default), "bf16", "f32"; "q8_0", "q4_0": blocks of 32 */
+    /* Guesses of the next tokens, evaluated several at a time; replies are the same without.
+     * "ngram": from the text so far; "draft": from the draft model too; "none". NULL: "draft" when
+     * there is one, else "ngram". docs/speculative.md. */
+    const char *spec;
+    dr_model *draft;        /* a smaller model of the same vocabulary, closed after the session */
+    int draft_max;          /* guesses at a time, 1 to 31; 0: 15 */
 } dr_session_opt;
 
 DR_API dr_session *dr_session_new(dr_model *m, const dr_session_opt *opt, dr_err *e);
@@ -130,6 +138,7 @@ typedef struct {
     int n_prompt, n_reused, n_generated;
     double prompt_seconds, generate_seconds;
     bool satisfied;         /* with a constraint: the text is whole, not cut by a limit or stop */
+    int n_drafted, n_accepted;   /* guesses that were evaluated; those that came true */
 } dr_gen_stats;
 
 /* The reply to these tokens, streamed to fn. opt and stats may be NULL. */

@@ -17,6 +17,7 @@ struct dr_model {
 
 struct dr_session {
     session *s;
+    spec *spec;                     /* NULL: none */
     dr_model *m;
     vtrie *vocabulary;              /* the last constraint, kept for the next reply */
     grammar *grammar;
@@ -31,7 +32,8 @@ void dr_free(void *p) { mem_free(p); }
 dr_model *dr_model_open(const char *path, const dr_model_opt *opt, dr_err *e)
 {
     dev_opt o = {0};
-    if (opt) o = (dev_opt){ opt->device, opt->n_threads, opt->cpu_level };
+    if (opt) o = (dev_opt){ opt->device, opt->n_threads, opt->cpu_level, NULL };
+    if (opt && opt->beside) o.use = opt->beside->m->d;
     dr_model *m = mem_zalloc(1, sizeof *m);
     if (!m) {
         err_nomem(e, sizeof *m, "model");
@@ -127,6 +129,27 @@ int dr_chat_tokens(const dr_model *m, const dr_chat_message *msg, int n_msg, int
     return hand_over(&v, rc, p, n_ids, e);
 }
 
+/* What the options ask for. */
+static int spec_of(const dr_model *m, const dr_session_opt *opt, spec_opt *o, dr_err *e)
+{
+    static const char *const name[] = { "none", "ngram", "draft" };     /* as spec_kind counts */
+    const dr_model *d = opt ? opt->draft : NULL;
+    *o = (spec_opt){ d ? SPEC_DRAFT : SPEC_NGRAM, opt ? opt->draft_max : 0, 0, d ? d->m : NULL };
+    if (opt && opt->spec) {
+        int k = 0;
+        while (k < 3 && strcmp(opt->spec, name[k])) k++;
+        if (k == 3)
+            return err_set(e, DR_EINVAL, "speculation \"%.20s\"; none, ngram and draft are known",
+                           opt->spec);
+        o->kind = (spec_kind)k;
+    }
+    if (o->max < 0 || o->max > SPEC_MAX)
+        return err_set(e, DR_EINVAL, "drafts of %d tokens; 1 to %d are possible", o->max, SPEC_MAX);
+    if (o->kind != SPEC_DRAFT) return DR_OK;
+    if (!d) return err_set(e, DR_EINVAL, "speculation \"draft\" wants a draft model");
+    return spec_vocabulary(m->t, d->t, e);
+}
+
 dr_session *dr_session_new(dr_model *m, const dr_session_opt *opt, dr_err *e)
 {
     session_opt o = {0};
@@ -140,6 +163,9 @@ dr_session *dr_session_new(dr_model *m, const dr_session_opt *opt, dr_err *e)
         }
         o.kv = (kv_type)t, o.kv_set = true;
     }
+    spec_opt ahead;
+    if (spec_of(m, opt, &ahead, e)) return NULL;
+    o.n_logits = spec_rows(&ahead);
     dr_session *s = mem_zalloc(1, sizeof *s);
     if (!s) {
         err_nomem(e, sizeof *s, "session");
@@ -148,7 +174,12 @@ dr_session *dr_session_new(dr_model *m, const dr_session_opt *opt, dr_err *e)
     s->m = m;
     s->s = session_new(m->m, &o, e);
     m->used |= s->s != NULL;
-    if (s->s) return s;
+    if (s->s && ahead.kind != SPEC_NONE) s->spec = spec_new(&ahead, m->m, session_ctx(s->s), e);
+    if (s->s && (s->spec || ahead.kind == SPEC_NONE)) {
+        if (ahead.kind == SPEC_DRAFT) opt->draft->used = true;
+        return s;
+    }
+    session_free(s->s);
     mem_free(s);
     return NULL;
 }
@@ -197,6 +228,7 @@ void dr_session_free(dr_session *s)
     if (!s) return;
     forget_constraint(s);
     vtrie_free(s->vocabulary);
+    spec_free(s->spec);
     session_free(s->s);
     mem_free(s);
 }
@@ -256,7 +288,7 @@ int dr_generate(dr_session *s, const int32_t *tok, int n, const dr_gen_opt *opt,
     relay r = { fn, arg, s->m };
     gen_opt o = { .sample = model_sampling(s->m), .sample_index = d.sample,
                   .max_tokens = d.max_tokens, .stop = d.stop, .n_stop = d.n_stop,
-                  .cancel = d.cancel, .piece = relay_piece, .arg = &r,
+                  .cancel = d.cancel, .spec = s->spec, .piece = relay_piece, .arg = &r,
                   .is_stop = relay_stop, .is_stop_arg = &r };
     o.sample.temperature = d.temperature;
     o.sample.top_k = d.top_k;
@@ -269,7 +301,8 @@ int dr_generate(dr_session *s, const int32_t *tok, int n, const dr_gen_opt *opt,
     rc = gen_run(s->s, s->m->t, tok, n, &o, &res, e);
     if (stats)
         *stats = (dr_gen_stats){ gen_finish_name(res.finish), res.n_prompt, res.n_reused, res.n_gen,
-                                 res.prompt_s, res.gen_s, res.satisfied };
+                                 res.prompt_s, res.gen_s, res.satisfied,
+                                 res.n_drafted, res.n_accepted };
     gen_result_free(&res);
     return rc;
 }

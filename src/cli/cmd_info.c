@@ -79,9 +79,8 @@ static void budget(about *x)
     if (o.n_rows > o.n_ctx) o.n_rows = o.n_ctx;
     if (o.n_rows < o.n_seqs) o.n_rows = o.n_seqs;
     plan_make(&x->p, x->m, &o);
-    x->program = os_private_bytes();
-    x->total = x->program + x->p.kv + x->p.workspace + x->p.scratch + x->p.gathered +
-               ngram_bytes(o.n_ctx);
+    x->program = os_private_bytes() + ngram_bytes(o.n_ctx);
+    x->total = x->program + x->p.kv + x->p.workspace + x->p.scratch + x->p.gathered;
     x->free = os_free_memory();
     x->n_ctx = o.n_ctx;
     x->max_ctx = plan_max_ctx(x->m, o, x->free);

@@ -180,11 +180,11 @@ static int runner_constraint(runner *r, dr_err *e)
     return r->constraint ? DR_OK : rc ? rc : own.code ? own.code : DR_ENOMEM;
 }
 
-/* What guesses: auto is the draft model when there is one, else nothing. */
+/* What guesses: auto is the draft model when there is one, else the text so far. */
 static int runner_spec(const runner *r, spec_opt *o, dr_err *e)
 {
     const args *a = r->a;
-    static const spec_kind kind[] = { SPEC_NONE, SPEC_NONE, SPEC_NGRAM, SPEC_DRAFT };
+    static const spec_kind kind[] = { SPEC_NGRAM, SPEC_NONE, SPEC_NGRAM, SPEC_DRAFT };
     *o = (spec_opt){ kind[a->spec], a->draft_max, a->draft_min, NULL };
     if (a->spec == 0 && a->draft) o->kind = SPEC_DRAFT;
     if (o->kind == SPEC_DRAFT && !a->draft)

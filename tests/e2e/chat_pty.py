@@ -85,7 +85,7 @@ class Terminal:
 only_a = ["--logit-bias", "65=1000"]
 
 t = Terminal(*only_a, "-n", "5")
-t.ask("hello\n", r"\nAAAAA\n\[prompt \d+ tokens, [\d.]+ tok/s; reply 5 tokens, [\d.]+ tok/s; ended by -n\]", "a reply")
+t.ask("hello\n", r"\nAAAAA\n\[prompt \d+ tokens, [\d.]+ tok/s; reply 5 tokens, [\d.]+ tok/s(, \d of \d guesses accepted)?; ended by -n\]", "a reply")
 t.ask("again\n", r"\nAAAAA\n\[prompt \d+ tokens \(\d+ kept\)", "the second turn keeps the first")
 t.ask("/show\n", r"messages: 4\n.*temp 0.*context: \d+ of \d+", "/show")
 t.ask("/set temp 0.5\n", r"\[temp 0.5\]", "/set")

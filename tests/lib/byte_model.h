@@ -11,7 +11,8 @@
 
 static char model_path[] = "/tmp/drover-gen-XXXXXX.gguf";
 
-/* 256 byte tokens in GPT-2's alphabet, then <s> and </s>. */
+/* 256 byte tokens in GPT-2's alphabet, then <s>, </s> and a pair of letters. */
+static char after_h = 'e';
 static int write_tokenizer(const char *path)
 {
     FILE *f = fopen(path, "w");
@@ -30,7 +31,7 @@ static int write_tokenizer(const char *path)
         fprintf(f, "%s\"\\u%04x\":%d", b ? "," : "", own ? b : 256 + extra, b);
         extra += !own;
     }
-    fprintf(f, ",\"he\":258},\"merges\":[\"h e\"]}}");
+    fprintf(f, ",\"h%c\":258},\"merges\":[\"h %c\"]}}", after_h, after_h);
     return fclose(f);
 }
 

@@ -12,6 +12,7 @@
 #include "base/mem.h"
 #include "base/rng.h"
 #include "byte_model.h"
+#include "drover.h"
 #include "gen/generate.h"
 #include "gen/ngram.h"
 
@@ -402,6 +403,79 @@ static void cancelled(void **state)
     session_free(s);
 }
 
+/* The library: the same bytes with and without, counted, and a draft model beside the model. */
+static int gather(void *arg, const char *text, size_t n)
+{
+    buf_put(arg, text, n);
+    return 0;
+}
+
+static void public_api(void **state)
+{
+    (void)state;
+    dr_err e = {0};
+    char path[] = "/tmp/drover-draft-XXXXXX.gguf";
+    model *other = byte_model(path, "dim=32,layers=1,heads=1,kv_heads=1,head_dim=32,ffn=64,vocab=259,ctx=512,tied=0,std=0.3",
+                              9, m);
+    model_close(other);
+    dr_model *dm = dr_model_open(model_path, &(dr_model_opt){ .n_threads = 1 }, &e);
+    dr_model *small = dr_model_open(path, &(dr_model_opt){ .beside = dm }, &e);
+    if (!dm || !small) fail_msg("%s", e.msg);
+    const dr_session_opt so[] = {
+        { .spec = "none" }, { 0 }, { .draft_max = 3 }, { .draft = small }, { .draft = dm, .draft_max = 7 },
+        { .draft = small, .spec = "ngram" },
+    };
+    buf text[6] = { { 0 } };
+    int32_t *id;
+    int n;
+    assert_int_equal(dr_tokenize(dm, prompt, sizeof prompt - 1, 0, &id, &n, &e), DR_OK);
+    for (int i = 0; i < 6; i++) {
+        dr_session *s = dr_session_new(dm, &so[i], &e);
+        if (!s) fail_msg("%s", e.msg);
+        buf_init(&text[i], 1 << 20);
+        dr_gen_opt o = dr_gen_default(dm);
+        dr_gen_stats st;
+        for (int k = 0; k < 3; k++) {
+            o.max_tokens = 60, o.temperature = 0.3f * (float)k, o.sample = (uint64_t)k;
+            if (dr_generate(s, id, n, &o, gather, &text[i], &st, &e)) fail_msg("%s", e.msg);
+            assert_true(st.n_accepted <= st.n_drafted && (i || st.n_drafted == 0));
+        }
+        dr_session_free(s);
+        assert_int_equal(text[i].n, text[0].n);
+        assert_memory_equal(text[i].p, text[0].p, text[0].n);
+    }
+    const dr_session_opt bad[] = { { .spec = "psychic" }, { .spec = "draft" }, { .draft_max = 32 } };
+    const char *why[] = { "psychic", "wants a draft model", "32" };
+    for (int i = 0; i < 3; i++) {
+        e = (dr_err){0};
+        assert_null(dr_session_new(dm, &bad[i], &e));
+        assert_non_null(strstr(e.msg, why[i]));
+    }
+    for (int i = 0; i < 6; i++) buf_free(&text[i]);
+    dr_free(id);
+    dr_model_close(small);
+    dr_model_close(dm);
+    unlink(path);
+}
+
+static void another_vocabulary(void **state)
+{
+    (void)state;
+    dr_err e = {0};
+    char path[] = "/tmp/drover-draft-XXXXXX.gguf";
+    assert_int_equal(spec_vocabulary(t, t, &e), DR_OK);
+    after_h = 'o';
+    model *other = byte_model(path, "dim=32,layers=1,heads=1,kv_heads=1,head_dim=32,ffn=64,vocab=259,ctx=512,tied=0", 9, m);
+    after_h = 'e';
+    tokenizer *u = tok_from_gguf(tensors_gguf(other->ts), &e);
+    assert_non_null(u);
+    assert_int_equal(spec_vocabulary(t, u, &e), DR_EINVAL);
+    assert_non_null(strstr(e.msg, "same vocabulary: token 258"));
+    tok_free(u);
+    model_close(other);
+    unlink(path);
+}
+
 static void bad_options(void **state)
 {
     (void)state;
@@ -430,7 +504,8 @@ int main(void)
         cmocka_unit_test(copies_go_on), cmocka_unit_test(same_reply),
         cmocka_unit_test(same_reply_drafted), cmocka_unit_test(stop_strings),
         cmocka_unit_test(constraints), cmocka_unit_test(one_after_another),
-        cmocka_unit_test(cancelled), cmocka_unit_test(bad_options),
+        cmocka_unit_test(cancelled), cmocka_unit_test(public_api),
+        cmocka_unit_test(another_vocabulary), cmocka_unit_test(bad_options),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
