@@ -170,56 +170,49 @@ static const float ends_5[] = { -14.8f, -15.2f, -15.6f, -15.85f, -16, -16.15f, -
 
 QUANT_INLINE void put_half(uint16_t *h, float d) { *h = f32_to_f16(d + 0.0f); }
 
-static void QUANT(q4_0)(void *dst, const float *x, const float *w, int64_t rows, int64_t K)
+/* Blocks of 32 that are a scale and codes: of four bits, or for n 16 of five. */
+QUANT_PASS void scale_blocks(void *dst, const float *x, const float *w, int64_t rows, int64_t K,
+                             float n, const float *ends, int n_ends)
 {
-    if (!w) {
-        plain_q4_0(dst, x, rows * K / 32);
-        return;
-    }
-    block_q4_0 *b = dst;
-    int64_t n = rows * K / 32;
-    for (int64_t at = 0; at < n; at += LANES) {
+    uint8_t *p = dst;
+    int64_t all = rows * K / 32;
+    for (int64_t at = 0; at < all; at += LANES) {
         group_set s;
         uint8_t q[32 * LANES], one[32];
         float d[LANES];
-        int live = set_load(&s, x, w, 32, at, n, K);
-        lf dl = l_f16(scale_search(&s, 32, 8, ends_4, COUNT(ends_4), 2));
-        scale_bytes(&s, 32, 8, dl, q);
+        int live = set_load(&s, x, w, 32, at, all, K);
+        lf dl = l_f16(scale_search(&s, 32, n, ends, n_ends, 2));
+        scale_bytes(&s, 32, n, dl, q);
         l_store(d, dl);
-        for (int i = 0; i < live; i++, b++) {
-            block_q4_0 t;
-            put_half(&t.d, d[i]);
+        for (int i = 0; i < live; i++) {
+            block_q4_0 b4;                       /* and IQ4_NL's, whose codes are places */
+            block_q5_0 b5;
             lane_bytes(q, 32, i, one);
-            block_put_4(t.qs, one);
-            memcpy(b, &t, sizeof t);
+            if (n == 16) {
+                put_half(&b5.d, d[i]);
+                block_put_5(b5.qh, b5.qs, one);
+                memcpy(p, &b5, sizeof b5);
+                p += sizeof b5;
+            } else {
+                put_half(&b4.d, d[i]);
+                block_put_4(b4.qs, one);
+                memcpy(p, &b4, sizeof b4);
+                p += sizeof b4;
+            }
         }
     }
 }
 
+static void QUANT(q4_0)(void *dst, const float *x, const float *w, int64_t rows, int64_t K)
+{
+    if (w) scale_blocks(dst, x, w, rows, K, 8, ends_4, COUNT(ends_4));
+    else plain_q4_0(dst, x, rows * K / 32);
+}
+
 static void QUANT(q5_0)(void *dst, const float *x, const float *w, int64_t rows, int64_t K)
 {
-    if (!w) {
-        plain_q5_0(dst, x, rows * K / 32);
-        return;
-    }
-    block_q5_0 *b = dst;
-    int64_t n = rows * K / 32;
-    for (int64_t at = 0; at < n; at += LANES) {
-        group_set s;
-        uint8_t q[32 * LANES], one[32];
-        float d[LANES];
-        int live = set_load(&s, x, w, 32, at, n, K);
-        lf dl = l_f16(scale_search(&s, 32, 16, ends_5, COUNT(ends_5), 2));
-        scale_bytes(&s, 32, 16, dl, q);
-        l_store(d, dl);
-        for (int i = 0; i < live; i++, b++) {
-            block_q5_0 t;
-            put_half(&t.d, d[i]);
-            lane_bytes(q, 32, i, one);
-            block_put_5(t.qh, t.qs, one);
-            memcpy(b, &t, sizeof t);
-        }
-    }
+    if (w) scale_blocks(dst, x, w, rows, K, 16, ends_5, COUNT(ends_5));
+    else plain_q5_0(dst, x, rows * K / 32);
 }
 
 /* ---- super-blocks of sixteen groups that say d t q, t from -m to m-1 ---- */

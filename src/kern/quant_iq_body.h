@@ -7,26 +7,10 @@
 
 static const float ends_iq4[] = { -104, -110, -116, -122, -127, -132, -138, 96, 104, 112, 120 };
 
+_Static_assert(sizeof(block_iq4_nl) == sizeof(block_q4_0), "IQ4_NL has Q4_0's layout");
 static void QUANT(iq4_nl)(void *dst, const float *x, const float *w, int64_t rows, int64_t K)
 {
-    uint8_t *p = dst;
-    int64_t n = rows * K / 32;
-    for (int64_t at = 0; at < n; at += LANES) {
-        group_set s;
-        uint8_t q[32 * LANES], one[32];
-        float d[LANES];
-        int live = set_load(&s, x, w, 32, at, n, K);
-        lf dl = l_f16(scale_search(&s, 32, 0, ends_iq4, COUNT(ends_iq4), 2));
-        scale_bytes(&s, 32, 0, dl, q);
-        l_store(d, dl);
-        for (int i = 0; i < live; i++, p += sizeof(block_iq4_nl)) {
-            block_iq4_nl b;
-            put_half(&b.d, d[i]);
-            lane_bytes(q, 32, i, one);
-            block_put_4(b.qs, one);
-            memcpy(p, &b, sizeof b);
-        }
-    }
+    scale_blocks(dst, x, w, rows, K, 0, ends_iq4, COUNT(ends_iq4));
 }
 
 static void QUANT(iq4_xs)(void *dst, const float *x, const float *w, int64_t rows, int64_t K)
