@@ -1,6 +1,5 @@
 /* test_pack.c - the pipeline: every container into every other, the order of q and k, callbacks,
  * shards, what a stopped run leaves and how the next one goes on. */
-#include <dirent.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -19,31 +18,7 @@
 #include "model/weights.h"
 #include "pack/convert.h"
 #include "pack/synth.h"
-
-static char dir[] = "/dev/shm/drover-test-XXXXXX";
-static pool *one, *three;
-
-static const char *at(const char *name)
-{
-    static char path[8][256];
-    static int turn;
-    turn = (turn + 1) % 8;
-    snprintf(path[turn], sizeof path[turn], "%s/%s", dir, name);
-    return path[turn];
-}
-
-static void wipe(const char *path)
-{
-    DIR *d = opendir(path);
-    char sub[1024];
-    for (struct dirent *f; d && (f = readdir(d));)
-        if (strcmp(f->d_name, ".") && strcmp(f->d_name, "..")) {
-            snprintf(sub, sizeof sub, "%s/%s", path, f->d_name);
-            wipe(sub);
-        }
-    if (d) closedir(d);
-    remove(path);
-}
+#include "folder.h"
 
 static void synth(const char *shape, const char *type, const char *name)
 {
@@ -494,26 +469,6 @@ static void no_memory(void **state)
     wipe(at("a"));
 }
 
-static int set_up(void **state)
-{
-    (void)state;
-    if (!mkdtemp(dir)) {
-        memcpy(dir, "/tmp/drover-test-XXXXXX", sizeof "/tmp/drover-test-XXXXXX");
-        if (!mkdtemp(dir)) return -1;
-    }
-    one = pool_new(1, NULL), three = pool_new(3, NULL);
-    return one && three ? 0 : -1;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    pool_free(one), pool_free(three);
-    int rc = rmdir(dir);
-    wipe(dir);
-    return rc;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -522,5 +477,5 @@ int main(void)
         cmocka_unit_test(stopped), cmocka_unit_test(damaged), cmocka_unit_test(other_source),
         cmocka_unit_test(refusals), cmocka_unit_test(no_memory),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, folder_up, folder_down);
 }

@@ -1,6 +1,5 @@
 /* test_synth.c - random models: the same values in every container, llama.cpp's mixes, rope
  * divisors, tokenizers carried along. */
-#include <dirent.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -16,31 +15,7 @@
 #include "format/gguf_write.h"
 #include "format/pth.h"
 #include "pack/synth.h"
-
-static char dir[] = "/dev/shm/drover-test-XXXXXX";
-static pool *one, *three;
-
-static const char *at(const char *name)
-{
-    static char path[4][256];
-    static int turn;
-    turn = (turn + 1) % 4;
-    snprintf(path[turn], sizeof path[turn], "%s/%s", dir, name);
-    return path[turn];
-}
-
-static void clean(const char *name)
-{
-    DIR *d = opendir(at(name));
-    char path[512];
-    for (struct dirent *f; d && (f = readdir(d));)
-        if (f->d_name[0] != '.') {
-            snprintf(path, sizeof path, "%s/%s", at(name), f->d_name);
-            unlink(path);
-        }
-    if (d) closedir(d);
-    rmdir(at(name));
-}
+#include "folder.h"
 
 static synth_opt opt_of(const char *shape, const char *type, uint64_t seed)
 {
@@ -129,7 +104,7 @@ static void same_values(void **state)
     assert_true(fabs(sum / (double)n) < 1e-4);
     assert_true(fabs(sqrt(sum2 / (double)n) / 0.02 - 1) < 0.01);
     tensors_close(g), tensors_close(s), tensors_close(q8), tensors_close(sh);
-    unlink(at("f.gguf")), unlink(at("q.gguf")), clean("one"), clean("many");
+    unlink(at("f.gguf")), unlink(at("q.gguf")), wipe(at("one")), wipe(at("many"));
 }
 
 static void same_bytes(void **state)
@@ -442,23 +417,6 @@ static void tokenizers(void **state)
     unlink(at("t.gguf")), unlink(at("from.gguf")), unlink(at("tok"));
 }
 
-static int set_up(void **state)
-{
-    (void)state;
-    if (!mkdtemp(dir)) {
-        memcpy(dir, "/tmp/drover-test-XXXXXX", sizeof "/tmp/drover-test-XXXXXX");
-        if (!mkdtemp(dir)) return -1;
-    }
-    one = pool_new(1, NULL), three = pool_new(3, NULL);
-    return one && three ? 0 : -1;
-}
-static int tear_down(void **state)
-{
-    (void)state;
-    pool_free(one), pool_free(three);
-    return rmdir(dir);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -467,5 +425,5 @@ int main(void)
         cmocka_unit_test(copies_differ),
         cmocka_unit_test(no_memory), cmocka_unit_test(tokenizers),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, folder_up, folder_down);
 }
