@@ -119,7 +119,7 @@ int tokdata_put_gguf(const tokdata *m, gguf_writer *w, dr_err *e)
         gguf_put_strs(w, "tokenizer.ggml.tokens", tok, V);
         gguf_put_i32s(w, "tokenizer.ggml.token_type", type, V);
         if (m->kind == TOKD_SPM) gguf_put_f32s(w, "tokenizer.ggml.scores", score, V);
-        if (n_merges && m->kind == TOKD_BPE)
+        if (m->kind == TOKD_BPE)             /* of bytes alone: an empty list, not none */
             gguf_put_strs(w, "tokenizer.ggml.merges", merge, (uint64_t)n_merges);
         put_ids(m, w);
     } else {
