@@ -5,6 +5,7 @@ import os
 import platform
 import signal
 import subprocess
+import sys
 import threading
 import time
 
@@ -83,10 +84,13 @@ def kill(proc):
             pass
 
 
+# a process group of its own, which `kill` ends whole
+OWN_GROUP = {"process_group": 0} if sys.version_info >= (3, 11) else {"preexec_fn": os.setpgrp}
+
+
 def start(argv, cwd):
     try:
-        return subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=cwd,
-                                start_new_session=True)
+        return subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=cwd, **OWN_GROUP)
     except OSError as e:
         raise Failed("%s: %s" % (argv[0], e.strerror))
 
@@ -156,7 +160,6 @@ class Runner:
             run["values"] = {k: [float("%.5g" % x) for x in v] for k, v in run["values"].items()}
         except (Failed, ValueError, KeyError) as e:
             run["error"] = str(e)
-            self.say("  %s failed: %s" % (prog["name"], e))
         t = time.monotonic() - t
         run["seconds"] = round(t, 2)
         cpus = os.cpu_count()
@@ -178,7 +181,7 @@ class Runner:
                 rnd["runs"].append(run)
                 rnd["probes"].append(self.probe(job))
                 got = ", ".join("%s %.4g" % (m, v[len(v) // 2]) for m, v in run.get("values", {}).items())
-                self.say("  %-14s %s" % (prog["name"], got or run["error"]))
+                self.say("  %-14s %5.1f s: %s" % (prog["name"], run["seconds"], got or run["error"]))
         finally:
             if rnd["runs"] and "arithmetic" in job:
                 rnd["job"] = {k: v for k, v in job.items() if k not in ("file", "prompt")}

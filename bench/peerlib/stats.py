@@ -9,7 +9,7 @@ itself when its own two probes agree so."""
 
 from collections import namedtuple
 
-Rule = namedtuple("Rule", "limit others", defaults=(1.25, 0.05))
+Rule = namedtuple("Rule", "limit others", defaults=(1.25, 0.10))
 RULE = Rule()
 
 
