@@ -8,7 +8,7 @@ enum {
     SMALL = 16384,              /* elements below which waking threads costs more than it saves */
     ELEMS = 8192,               /* elements in a chunk of an element-wise operation */
     PANEL_MIN = 64, PANEL_MAX = 256,    /* rows in a chunk of a product of many columns */
-    DECODE_N = 8,               /* columns up to which a product is bound by reading weights */
+    DECODE_N = 16,              /* columns up to which a product is bound by reading weights */
     DECODE_BYTES = 256 << 10    /* bytes of weights at most in its chunks */
 };
 

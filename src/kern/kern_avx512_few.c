@@ -10,7 +10,7 @@
 #include "kern/unpack_body.h"
 #include "kern/unroll.h"
 
-enum { ROWS = 16, STREAMS = 4 };
+enum { ROWS = 16 };
 
 /* ---- inputs ------------------------------------------------------------------------------- */
 
@@ -103,19 +103,6 @@ TAKE_INLINE __m512 byte_float(__m512i x, int i)
                                                                       _mm512_set1_epi32(i))));
 }
 
-/* ---- rows ahead ------------------------------------------------------------------------------ */
-
-/* The next sixteen rows come into the second cache while these are worked on, as STREAMS runs side
- * by side; the rows after the last are most often what this thread is given next. */
-typedef struct { const uint8_t *at, *stop; size_t run; } fetch;
-
-TAKE_INLINE void fetch_more(fetch *f, int bytes)
-{
-    for (f->stop += bytes / STREAMS; f->at < f->stop; f->at += 64)
-        for (int i = 0; i < STREAMS; i++)
-            _mm_prefetch((const char *)f->at + (size_t)i * f->run, _MM_HINT_T1);
-}
-
 /* ---- the types ------------------------------------------------------------------------------- */
 
 /* A block of sixteen rows from p on, whose inputs start at k; groups: of 32 weights, all that
@@ -128,8 +115,8 @@ TAKE_INLINE void few(const uint8_t *w, size_t s, int R, int K, const few_col *co
 {
     for (int r0 = 0; r0 < R; r0 += ROWS) {
         int at = r0 < R - ROWS ? r0 : R - ROWS;      /* the last group may overlap: same bits */
-        const uint8_t *p = w + (size_t)at * s, *ahead = p + ROWS * s;
-        fetch f = { ahead, ahead, ROWS / STREAMS * s };
+        const uint8_t *p = w + (size_t)at * s;
+        fetch f = fetch_from(p + ROWS * s, s);
         __m512 acc[FEW_MAX];
         for (int c = 0; c < nc; c++) acc[c] = _mm512_setzero_ps();
         int k = 0;

@@ -9,114 +9,66 @@
 #include "kern/mulq512_body.h"
 #include "kern/unroll.h"
 
-enum { STREAMS = 4, DIRECT_MAX = 8, PANEL_K = 2048, PANEL_ROWS = 64, TILE_N = 6 };
+enum { FEW_COLUMNS = DIRECT_MAX, PANEL_K = 2048, PANEL_ROWS = 64, TILE_N = 6 };
 
 /* ---- few columns ------------------------------------------------------------------------ */
 
-/* nc columns col[] of `a`, of which the first `live` are wanted; sums: sums_room(K) a column, as
- * group_sums left them.
- * While a group of sixteen rows is worked on, the next one comes into the second cache as STREAMS
- * runs of its rows in turn: one run alone leaves the memory idle between pages, sixteen are more
- * than it follows (docs/kernels.md has figures). Behind the last group lie the rows that this
- * thread is given next, most often; a prefetch of nothing is free. */
-TAKE_INLINE void direct(float *y, size_t ldy, const uint8_t *w, size_t s, int R, const act *a,
-                        const int *col, const char *sums, take_fn *take, int elems, int bytes,
-                        int group, int mins, int live, int nc)
-{
-    int K = a->K, per = 32 / group;
-    size_t room = 4 * sums_room(K);
-    for (int r0 = 0; r0 < R; r0 += ROWS) {
-        int at = r0 < R - ROWS ? r0 : R - ROWS;      /* the last group may overlap: same bits */
-        const uint8_t *p = w + (size_t)at * s, *ahead = p + ROWS * s, *stop = ahead;
-        __m512 acc[8];
-        for (int c = 0; c < nc; c++) acc[c] = _mm512_setzero_ps();
-        for (int b = 0; b < K / elems; b++, p += bytes) {
-            __m512i t[TAKE_T], v[8];
-            __m512 wg[MAX_GROUPS], mg[MAX_GROUPS];
-            for (int j = 0; j < elems / 32; j++) {
-                for (stop += ROWS / STREAMS * bytes * 32 / elems; ahead < stop; ahead += 64)
-                    for (int i = 0; i < STREAMS; i++)
-                        _mm_prefetch((const char *)ahead + i * (ROWS / STREAMS) * s, _MM_HINT_T1);
-                take(p, s, j, t, v, wg, mg);
-                size_t k = (size_t)b * (size_t)elems + 32 * (size_t)j;
-                UNROLL(2)
-                for (int g = 0; g < per; g++)
-                    UNROLL(8)
-                    for (int c = 0; c < nc; c++) {
-                        const int8_t *q = a->q + (size_t)col[c] * (size_t)K + k;
-                        const char *sum = sums + (size_t)c * room + 4 * (k / (size_t)group);
-                        __m512i S = mins ? _mm512_setzero_si512()
-                                         : _mm512_set1_epi32(((const int32_t *)sum)[g]);
-                        UNROLL(8)
-                        for (int i = g * 8 / per; i < (g + 1) * 8 / per; i++)
-                            S = _mm512_dpbusd_epi32(S, v[i], four_bytes(q + 4 * i));
-                        __m512 d = _mm512_set1_ps(a->d[(size_t)col[c] * (size_t)(K / QBLOCK) +
-                                                       k / QBLOCK]);
-                        acc[c] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(S),
-                                                 _mm512_mul_ps(wg[per * j + g], d), acc[c]);
-                        if (mins)
-                            acc[c] = _mm512_fmadd_ps(mg[per * j + g],
-                                                     _mm512_set1_ps(((const float *)sum)[g]),
-                                                     acc[c]);
-                    }
-            }
-        }
-        for (int c = 0; c < nc; c++)
-            if (c < live) _mm512_storeu_ps(y + (size_t)c * ldy + at, acc[c]);
-    }
-}
-
-typedef void direct_fn(float *y, size_t ldy, const uint8_t *w, size_t s, int R, const act *a,
-                       const int *col, const char *sums, int live, int nc);
 typedef void pack_fn(char *to, const uint8_t *p, size_t s, int n);
 typedef struct {
     int type, elems, bytes, group, mins, off;
-    direct_fn *direct;
     pack_fn *pack;
 } qtype;
 
-static const int direct_sizes[] = { 1, 2, 3, 4, 6, 8 };
-
-/* All columns, DIRECT_MAX a pass. Fewer than sixteen rows are copied to scratch, zero-filled. */
-static void mul_few(float *y, size_t ldy, const uint8_t *w, size_t s, int R, const act *a,
-                    char *scratch, const qtype *t)
+/* Columns n .. n+live of R >= ROWS rows in a pass of nc. */
+static void few_pass(float *y, size_t ldy, const uint8_t *w, size_t s, int R, const act *a, int n,
+                     int live, int nc, char *scratch, const qtype *t)
 {
     char *spread = scratch, *sums = spread + FEW_MAX * few512_bytes(a->K);
     size_t room = 4 * sums_room(a->K);
+    int col[DIRECT_MAX];
+    for (int c = 0; c < nc; c++) {
+        col[c] = n + (c < live ? c : live - 1);
+        group_sums(sums + (size_t)c * room, a, col[c], 0, a->K / t->group, t->group, t->off);
+    }
+    few_type few = few512_type(t->type);
+    if (!few.fn || nc > FEW_MAX) {
+        direct512_type(t->type)(y, ldy, w, s, R, a, col, sums, live, nc);
+        return;
+    }
+    few_col in[FEW_MAX];
+    for (int c = 0; c < nc; c++) {
+        int8_t *q = (int8_t *)spread + (size_t)c * few512_bytes(a->K);
+        few512_spread(q, a->q + (size_t)col[c] * (size_t)a->K, a->K, few.order);
+        in[c] = (few_col){ q, a->d + (size_t)col[c] * (size_t)(a->K / QBLOCK),
+                           sums + (size_t)c * room, y + (size_t)c * ldy };
+    }
+    few.fn(w, s, R, a->K, in, nc);
+}
+
+/* All columns, as few passes as pay: a second one finds the rows of a decode step's chunk in the
+ * second cache. Fewer than sixteen rows are copied to scratch, zero-filled. */
+static void mul_few(float *y, size_t ldy, const uint8_t *w, size_t s, int R, const act *a,
+                    char *scratch, const qtype *t)
+{
     float narrow[DIRECT_MAX * ROWS];
     if (R < ROWS) {
-        uint8_t *rows = (uint8_t *)sums + DIRECT_MAX * room;
+        uint8_t *rows = (uint8_t *)scratch + FEW_MAX * few512_bytes(a->K) +
+                        DIRECT_MAX * 4 * sums_room(a->K);
         memcpy(rows, w, (size_t)R * s);
         memset(rows + (size_t)R * s, 0, (size_t)(ROWS - R) * s);
         w = rows;
     }
-    for (int n = 0; n < a->N; n += DIRECT_MAX) {
-        int left = a->N - n < DIRECT_MAX ? a->N - n : DIRECT_MAX, z = 0;
-        while (direct_sizes[z] < left) z++;
-        int nc = direct_sizes[z], col[DIRECT_MAX];
+    for (int n = 0; n < a->N;) {
+        int nc = direct512_columns(a->N - n), live = a->N - n < nc ? a->N - n : nc;
         float *to = y + (size_t)n * ldy;
-        for (int c = 0; c < nc; c++) {
-            col[c] = n + (c < left ? c : left - 1);
-            group_sums(sums + (size_t)c * room, a, col[c], 0, a->K / t->group, t->group, t->off);
-        }
-        few_type few = few512_type(t->type);
-        float *out = R < ROWS ? narrow : to;
-        size_t ldo = R < ROWS ? ROWS : ldy;
-        int rows = R < ROWS ? ROWS : R;
-        if (few.fn && left <= FEW_MAX) {
-            few_col in[FEW_MAX];
-            for (int c = 0; c < left; c++) {
-                int8_t *q = (int8_t *)spread + (size_t)c * few512_bytes(a->K);
-                few512_spread(q, a->q + (size_t)(n + c) * (size_t)a->K, a->K, few.order);
-                in[c] = (few_col){ q, a->d + (size_t)(n + c) * (size_t)(a->K / QBLOCK),
-                                   sums + (size_t)c * room, out + (size_t)c * ldo };
-            }
-            few.fn(w, s, rows, a->K, in, left);
+        if (R >= ROWS) {
+            few_pass(to, ldy, w, s, R, a, n, live, nc, scratch, t);
         } else {
-            t->direct(out, ldo, w, s, rows, a, col, sums, left, nc);
+            few_pass(narrow, ROWS, w, s, ROWS, a, n, live, nc, scratch, t);
+            for (int c = 0; c < live; c++)
+                memcpy(to + (size_t)c * ldy, narrow + c * ROWS, 4 * (size_t)R);
         }
-        for (int c = 0; c < left && R < ROWS; c++)
-            memcpy(to + (size_t)c * ldy, narrow + c * ROWS, 4 * (size_t)R);
+        n += live;
     }
 }
 
@@ -143,6 +95,7 @@ TAKE_INLINE void tile(const where *to, bool first, const char *p0, const char *p
             acc[r][c] = first ? _mm512_setzero_ps()
                               : _mm512_loadu_ps(to->y[r] + (size_t)c * to->ldy);
     for (int b = 0; b < n; b++, p0 += cell, p1 += cell)
+        UNROLL(2)
         for (int g = 0; g < per; g++) {
             __m512i S[2][TILE_N];
             const char *sum = in->sums + 4 * (b * per + g);
@@ -150,6 +103,7 @@ TAKE_INLINE void tile(const where *to, bool first, const char *p0, const char *p
                 for (int r = 0; r < mr; r++)
                     S[r][c] = mins ? _mm512_setzero_si512()
                                    : _mm512_set1_epi32(*(const int32_t *)(sum + c * SUM_STRIDE));
+            UNROLL(8)
             for (int i = g * 8 / per; i < (g + 1) * 8 / per; i++) {
                 __m512i v0 = _mm512_load_si512(p0 + 64 * i), v1 = _mm512_setzero_si512();
                 if (mr > 1) v1 = _mm512_load_si512(p1 + 64 * i);
@@ -237,28 +191,17 @@ static void mul_many(float *y, size_t ldy, const uint8_t *w, size_t s, int R, co
         }
 }
 
-#define CASE(T, ELEMS, G, MINS, NC) case NC: \
-    direct(y, ldy, w, s, R, a, col, sums, take_##T, ELEMS, sizeof(block_##T), G, MINS, live, NC); \
-    break;
 #define TYPE(T, DT, ELEMS, G, MINS) \
-static void direct_##T(float *y, size_t ldy, const uint8_t *w, size_t s, int R, const act *a, \
-                       const int *col, const char *sums, int live, int nc) \
-{ \
-    switch (nc) { \
-    CASE(T, ELEMS, G, MINS, 1) CASE(T, ELEMS, G, MINS, 2) CASE(T, ELEMS, G, MINS, 3) \
-    CASE(T, ELEMS, G, MINS, 4) CASE(T, ELEMS, G, MINS, 6) CASE(T, ELEMS, G, MINS, 8) \
-    } \
-} \
 static void pack_##T(char *to, const uint8_t *p, size_t s, int n) \
 { \
     pack_rows(to, p, s, n, take_##T, ELEMS, sizeof(block_##T), G, MINS, 0); \
 } \
-static const qtype type_##T = { DT, ELEMS, sizeof(block_##T), G, MINS, OFF_##T, direct_##T, \
+static const qtype type_##T = { DT, ELEMS, sizeof(block_##T), G, MINS, OFF_##T, \
                                 pack_##T }; \
 static void mul_##T(float *y, size_t ldy, const void *w, size_t row_bytes, int R, const act *a, \
                     void *scratch) \
 { \
-    if (R < ROWS || a->N <= DIRECT_MAX) mul_few(y, ldy, w, row_bytes, R, a, scratch, &type_##T); \
+    if (R < ROWS || a->N <= FEW_COLUMNS) mul_few(y, ldy, w, row_bytes, R, a, scratch, &type_##T); \
     else mul_many(y, ldy, w, row_bytes, R, a, scratch, &type_##T); \
 }
 TYPE(q4_0, DT_Q4_0, 32, 32, 0)

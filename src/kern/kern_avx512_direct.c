@@ -1,0 +1,140 @@
+/* kern_avx512_direct.c - quantised products of up to sixteen columns: sixteen weight rows in the
+ * lanes, from the file's blocks straight through registers. */
+#if defined(__x86_64__)
+#include <stdbool.h>
+#include "kern/few512.h"
+#include "kern/mulq512_body.h"
+#include "kern/unroll.h"
+
+/* Group j of 32 weights from k on, as take left it. */
+TAKE_INLINE void dots(__m512 *acc, const __m512i *v, const __m512 *wg, const __m512 *mg,
+                      const act *a, const int *col, size_t k, const char *sums, size_t room,
+                      int group, int mins, int nc)
+{
+    int per = 32 / group;
+    UNROLL(2)
+    for (int g = 0; g < per; g++)
+        UNROLL(16)
+        for (int c = 0; c < nc; c++) {
+            const int8_t *q = a->q + (size_t)col[c] * (size_t)a->K + k;
+            const char *sum = sums + (size_t)c * room + 4 * (k / (size_t)group);
+            __m512i S = mins ? _mm512_setzero_si512()
+                             : _mm512_set1_epi32(((const int32_t *)sum)[g]);
+            UNROLL(8)
+            for (int i = g * 8 / per; i < (g + 1) * 8 / per; i++)
+                S = _mm512_dpbusd_epi32(S, v[i], four_bytes(q + 4 * i));
+            __m512 d = _mm512_set1_ps(a->d[(size_t)col[c] * (size_t)(a->K / QBLOCK) + k / QBLOCK]);
+            acc[c] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(S), _mm512_mul_ps(wg[g], d), acc[c]);
+            if (mins)
+                acc[c] = _mm512_fmadd_ps(mg[g], _mm512_set1_ps(((const float *)sum)[g]), acc[c]);
+        }
+}
+
+/* once: groups of 32 after which what `take` does repeats, so that its turns are compiled one by
+ * one: a shift by a variable and raw bytes on the stack cost a fifth. */
+TAKE_INLINE void direct(float *y, size_t ldy, const uint8_t *w, size_t s, int R, const act *a,
+                        const int *col, const char *sums, take_fn *take, int elems, int bytes,
+                        int group, int mins, int once, int live, int nc)
+{
+    int K = a->K, per = 32 / group;
+    size_t room = 4 * sums_room(K);
+    for (int r0 = 0; r0 < R; r0 += ROWS) {
+        int at = r0 < R - ROWS ? r0 : R - ROWS;      /* the last group may overlap: same bits */
+        const uint8_t *p = w + (size_t)at * s;
+        fetch f = fetch_from(p + ROWS * s, s);
+        __m512 acc[DIRECT_MAX];
+        for (int c = 0; c < nc; c++) acc[c] = _mm512_setzero_ps();
+        for (int b = 0; b < K / elems; b++, p += bytes) {
+            __m512i t[TAKE_T], v[8];
+            __m512 wg[MAX_GROUPS], mg[MAX_GROUPS];
+            for (int j0 = 0; j0 < elems / 32; j0 += once)
+                UNROLL(4)
+                for (int i = 0; i < once; i++) {
+                    int j = j0 + i;
+                    fetch_more(&f, ROWS * bytes * 32 / elems);
+                    take(p, s, j, t, v, wg, mg);
+                    dots(acc, v, wg + per * j, mg + per * j, a, col,
+                         (size_t)b * (size_t)elems + 32 * (size_t)j, sums, room, group, mins, nc);
+                }
+        }
+        for (int c = 0; c < nc; c++)
+            if (c < live) _mm512_storeu_ps(y + (size_t)c * ldy + at, acc[c]);
+    }
+}
+
+/* Half as many columns more than a size are that size and a rest, whose weights then come from the
+ * second cache: the time of a + b columns is at most that of a and of b. */
+int direct512_columns(int n)
+{
+    static const int sizes[] = { 1, 2, 3, 4, 8, 16 };
+    int z = sizeof sizes / sizeof *sizes - 1;
+    while (z > 0 && n <= sizes[z - 1] + sizes[z - 1] / 2 && n <= 3 * sizes[z] / 4) z--;
+    return sizes[z];
+}
+
+/* For eight columns and more that is too much code, and slower: 102 instead of 128 tokens/s for
+ * eight sequences of a 1B Q4_K_M. */
+#define CASE(T, ELEMS, G, MINS, ONCE, NC) case NC: \
+    direct(y, ldy, w, s, R, a, col, sums, take_##T, ELEMS, sizeof(block_##T), G, MINS, \
+           (NC) > 4 ? 1 : (ONCE), live, NC); \
+    break;
+#define DIRECT(T, CASES) \
+static void direct_##T(float *y, size_t ldy, const uint8_t *w, size_t s, int R, const act *a, \
+                       const int *col, const char *sums, int live, int nc) \
+{ \
+    switch (nc) { CASES } \
+}
+/* From three columns on, for types that few512_type has; from one on. */
+#define TYPE_3(T, ELEMS, G, MINS, ONCE) \
+    DIRECT(T, CASE(T, ELEMS, G, MINS, ONCE, 3) CASE(T, ELEMS, G, MINS, ONCE, 4) \
+              CASE(T, ELEMS, G, MINS, ONCE, 8) CASE(T, ELEMS, G, MINS, ONCE, 16))
+#define TYPE(T, ELEMS, G, MINS, ONCE) \
+    DIRECT(T, CASE(T, ELEMS, G, MINS, ONCE, 1) CASE(T, ELEMS, G, MINS, ONCE, 2) \
+              CASE(T, ELEMS, G, MINS, ONCE, 3) CASE(T, ELEMS, G, MINS, ONCE, 4) \
+              CASE(T, ELEMS, G, MINS, ONCE, 8) CASE(T, ELEMS, G, MINS, ONCE, 16))
+TYPE_3(q4_0, 32, 32, 0, 1)
+TYPE_3(q4_1, 32, 32, 1, 1)
+TYPE(q5_0, 32, 32, 0, 1)
+TYPE(q5_1, 32, 32, 1, 1)
+TYPE(q8_0, 32, 32, 0, 1)
+TYPE(q2_k, 256, 16, 1, 4)
+TYPE(q3_k, 256, 16, 0, 4)
+TYPE_3(q4_k, 256, 32, 1, 2)
+TYPE_3(q5_k, 256, 32, 1, 2)
+TYPE_3(q6_k, 256, 16, 0, 4)
+TYPE_3(iq4_nl, 32, 32, 0, 1)
+TYPE_3(iq4_xs, 256, 32, 0, 1)
+TYPE(mxfp4, 32, 32, 0, 1)
+TYPE(iq3_s, 256, 32, 0, 2)
+TYPE(iq3_xxs, 256, 32, 0, 2)
+TYPE(iq2_s, 256, 16, 0, 4)
+TYPE(iq2_xs, 256, 16, 0, 2)
+TYPE(iq2_xxs, 256, 32, 0, 2)
+
+direct_fn *direct512_type(int type)
+{
+    switch (type) {
+    case DT_Q4_0: return direct_q4_0;
+    case DT_Q4_1: return direct_q4_1;
+    case DT_Q5_0: return direct_q5_0;
+    case DT_Q5_1: return direct_q5_1;
+    case DT_Q8_0: return direct_q8_0;
+    case DT_Q2_K: return direct_q2_k;
+    case DT_Q3_K: return direct_q3_k;
+    case DT_Q4_K: return direct_q4_k;
+    case DT_Q5_K: return direct_q5_k;
+    case DT_Q6_K: return direct_q6_k;
+    case DT_IQ4_NL: return direct_iq4_nl;
+    case DT_IQ4_XS: return direct_iq4_xs;
+    case DT_MXFP4: return direct_mxfp4;
+    case DT_IQ3_S: return direct_iq3_s;
+    case DT_IQ3_XXS: return direct_iq3_xxs;
+    case DT_IQ2_S: return direct_iq2_s;
+    case DT_IQ2_XS: return direct_iq2_xs;
+    case DT_IQ2_XXS: return direct_iq2_xxs;
+    default: return NULL;
+    }
+}
+#else
+typedef int kern_avx512_direct_not_here;
+#endif
