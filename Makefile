@@ -164,11 +164,11 @@ lint:
 # The kernel checks alone, which need none of the libraries: also for another architecture than
 # this machine's, under an emulator.   make check-kern CC=aarch64-linux-gnu-gcc RUN=qemu-aarch64
 KERN_ONLY := $(KERN:%=%-alone)
-KERN_LIBO := $(filter-out %/dl.o %/hash.o,$(filter $(O)/src/base/% $(O)/src/kern/% $(O)/src/dev/% \
+KERN_LIBO := $(filter-out %/hash.o,$(filter $(O)/src/base/% $(O)/src/kern/% $(O)/src/dev/% \
              $(O)/src/format/quant.o $(O)/src/format/dequant.o,$(OBJ)))
 $(KERN_ONLY): $(O)/tests/%-alone: $(O)/tests/%.o $(O)/tests/lib/t.o $(KERN_LIBO)
 	$(call say,LD  $@)
-	$(Q)$(CC) $(OPT) $(LDFLAGS) -o $@ $^ -lm -lpthread
+	$(Q)$(CC) $(OPT) $(LDFLAGS) -o $@ $^ -ldl -lm -lpthread
 check-kern: $(KERN_ONLY)
 	@RUN='$(RUN)' QEMU_LD_PREFIX=/usr/$(ARCH)-linux-gnu tests/run.sh $(KERN_ONLY)
 bench: $(KERN)

@@ -9,7 +9,7 @@
  *     dr_session_free(s);
  *     dr_model_close(m);
  *
- * Ownership: a model owns its weights (a read-only file mapping) and its tokenizer; a session
+ * Ownership: a model owns its weights (a read-only file mapping, or a copy) and its tokenizer; a session
  * owns its cache and borrows the model, so close the model last. What a function returns is
  * owned by its first argument unless its name ends in _new or _open, or it says otherwise.
  * Threads: an open model may be shared by threads that only read it (tokens, chat formats);
@@ -47,10 +47,14 @@ DR_API const char *dr_version(void);
 
 typedef struct {            /* zero means the default, so {0} is always valid */
     const char *device;     /* "cpu" (default) */
-    int n_threads;          /* 0: one per core */
+    int n_threads;          /* 0: one per core that the process may use */
     const char *cpu_level;  /* cap the CPU kernels: "ref", "avx2", "avx512", "amx"; NULL: best */
     const dr_model *beside; /* use this model's device and threads, as a draft model should; its
                                owner closes it last. NULL: its own */
+    bool copy;              /* weights into private memory, in huge pages, instead of mapping them */
+    const char *numa;       /* "distribute" or "isolate": bind threads to cores and copy the weights to
+                               their memory nodes; NULL or "off". The thread that opens the model is
+                               one of them, and is free again when it closes it */
 } dr_model_opt;
 
 /* path: a GGUF file, a .safetensors file or a folder of them, or a folder of Meta's
@@ -62,6 +66,10 @@ DR_API void dr_model_close(dr_model *m);                     /* NULL is fine */
 DR_API int dr_model_lora(dr_model *m, const char *path, float scale, dr_err *e);
 /* Lines that the user should see ("" : none), such as a rope table that had to be made. */
 DR_API const char *dr_model_warnings(const dr_model *m);
+/* Where the weights are: bytes of the files, what of them is in the page cache, what was copied, and
+ * what of either is in huge pages. DR_EUNSUPPORTED: the system does not say. */
+typedef struct { size_t mapped, cached, copied, huge; } dr_model_memory;
+DR_API int dr_model_memory_now(const dr_model *m, dr_model_memory *out, dr_err *e);
 DR_API int dr_model_vocab(const dr_model *m);                /* V: how many logits there are */
 DR_API int dr_model_context(const dr_model *m);              /* positions it was trained for */
 

@@ -32,8 +32,17 @@ void dr_free(void *p) { mem_free(p); }
 dr_model *dr_model_open(const char *path, const dr_model_opt *opt, dr_err *e)
 {
     dev_opt o = {0};
-    if (opt) o = (dev_opt){ opt->device, opt->n_threads, opt->cpu_level, NULL };
+    const char *numa = opt && opt->numa ? opt->numa : "off";
+    if (opt)
+        o = (dev_opt){ .device = opt->device, .n_threads = opt->n_threads,
+                       .cpu_level = opt->cpu_level, .copy = opt->copy };
     if (opt && opt->beside) o.use = opt->beside->m->d;
+    if (!strcmp(numa, "distribute")) o.numa = NUMA_DISTRIBUTE;
+    else if (!strcmp(numa, "isolate")) o.numa = NUMA_ISOLATE;
+    else if (strcmp(numa, "off")) {
+        err_set(e, DR_EINVAL, "numa \"%.40s\"; off, distribute and isolate are known", numa);
+        return NULL;
+    }
     dr_model *m = mem_zalloc(1, sizeof *m);
     if (!m) {
         err_nomem(e, sizeof *m, "model");
@@ -73,6 +82,15 @@ int dr_model_lora(dr_model *m, const char *path, float scale, dr_err *e)
 }
 
 const char *dr_model_warnings(const dr_model *m) { return buf_str(&m->m->warnings); }
+int dr_model_memory_now(const dr_model *m, dr_model_memory *out, dr_err *e)
+{
+    model_pages p;
+    if (!model_pages_of(m->m, &p))
+        return err_set(e, DR_EUNSUPPORTED, "the system does not say what is in memory");
+    *out = (dr_model_memory){ p.mapped, p.cached, p.copied, p.copied ? p.copied_huge : p.cached_huge };
+    return DR_OK;
+}
+
 int dr_model_vocab(const dr_model *m) { return m->m->h.V; }
 int dr_model_context(const dr_model *m) { return m->m->h.n_ctx; }
 

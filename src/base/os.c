@@ -57,7 +57,8 @@ int os_map(os_file *f, const char *path, dr_err *e)
         if (!p)
             rc = err_set(e, DR_EIO, "cannot map %s: %s", path, strerror(errno));
         else
-            *f = (os_file){ p, (size_t)st.st_size };
+            *f = (os_file){ p, (size_t)st.st_size, (uint64_t)st.st_dev, (uint64_t)st.st_ino,
+                            geteuid() == 0 || geteuid() == st.st_uid };
     }
     close(fd);
     return rc;
@@ -67,6 +68,72 @@ void os_unmap(os_file *f)
 {
     if (f->n) munmap((void *)f->p, f->n);
     *f = (os_file){0};
+}
+
+int os_reopen(const os_file *f, const char *path)
+{
+    struct stat st;
+    int fd = f->n ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+    if (fd < 0) return -1;
+    if (fstat(fd, &st) == 0 && (uint64_t)st.st_dev == f->dev && (uint64_t)st.st_ino == f->ino)
+        return fd;
+    close(fd);
+    return -1;
+}
+
+int os_read_at(int fd, uint64_t at, void *dst, size_t n, const char *path, dr_err *e)
+{
+    for (size_t got = 0; got < n;) {
+        ssize_t k = pread(fd, (char *)dst + got, n - got, (off_t)(at + got));
+        if (k > 0) got += (size_t)k;
+        else if (k == 0)
+            return err_set(e, DR_EIO, "%s became shorter while it was read: it ends at %llu", path,
+                           (unsigned long long)(at + got));
+        else if (errno != EINTR)
+            return err_set(e, DR_EIO, "cannot read %s: %s", path, strerror(errno));
+    }
+    return DR_OK;
+}
+
+bool os_pages_of(const void *p, size_t n, os_pages *out)
+{
+    static const char *const key[] = { "Rss:", "AnonHugePages:", "FilePmdMapped:" };
+    FILE *f = fopen("/proc/self/smaps", "r");
+    char line[512];
+    size_t sum[3] = {0};
+    bool in = false;
+    if (!f) return false;
+    while (fgets(line, sizeof line, f)) {
+        unsigned long long a, b;
+        if (sscanf(line, "%llx-%llx ", &a, &b) == 2)
+            in = a < (uintptr_t)p + n && (uintptr_t)p < b;
+        for (int i = 0; in && i < 3; i++)
+            if (!strncmp(line, key[i], strlen(key[i])))
+                sum[i] += (size_t)strtoull(line + strlen(key[i]), NULL, 10) * 1024;
+    }
+    fclose(f);
+    /* memory beside it may be in the same entry */
+    size_t huge = sum[1] + sum[2];
+    *out = (os_pages){ sum[0] < n ? sum[0] : n, huge < n ? huge : n };
+    return true;
+}
+
+bool os_pages_cached(const os_file *f, os_pages *out)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE), cached = 0;
+    unsigned char in[OS_HUGE / 4096];
+    if (!f->n || !f->ours) return false;
+    for (size_t at = 0; at < f->n; at += OS_HUGE) {
+        size_t n = f->n - at < OS_HUGE ? f->n - at : OS_HUGE, k = (n + page - 1) / page, have = 0;
+        if (mincore((void *)(f->p + at), n, in)) return false;
+        for (size_t i = 0; i < k; i++) have += in[i] & 1;
+        cached += have == k ? n : have * page;
+        /* a look at a page that is there maps it as large as the page cache holds it */
+        if (have == k) *(const volatile uint8_t *)(f->p + at);
+    }
+    if (!os_pages_of(f->p, f->n, out)) return false;
+    out->resident = cached;
+    return true;
 }
 
 int os_read(buf *b, const char *path, dr_err *e)

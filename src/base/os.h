@@ -11,9 +11,20 @@ enum { OS_HUGE = 2 << 20 };
 /* A read-only file mapping. Owns the mapping; os_unmap accepts a zeroed one. An empty file
  * maps as p = "" and n = 0. A large one is mapped in huge pages as far as the page cache holds it
  * in pieces of that size: docs/decisions/030. */
-typedef struct { const uint8_t *p; size_t n; } os_file;
+typedef struct { const uint8_t *p; size_t n; uint64_t dev, ino; bool ours; } os_file;
 int os_map(os_file *f, const char *path, dr_err *e);
 void os_unmap(os_file *f);
+/* The mapped file opened for reading beside its mapping; -1: it is not there, or another one is. */
+int os_reopen(const os_file *f, const char *path);
+/* n bytes from byte `at` of an open file; fewer are an error. path is for the sentence. */
+int os_read_at(int fd, uint64_t at, void *dst, size_t n, const char *path, dr_err *e);
+/* What of some memory is there, and what of that in huge pages. */
+typedef struct { size_t resident, huge; } os_pages;
+/* Of [p,p+n), private memory: what this process has mapped of it now. false: unknown. */
+bool os_pages_of(const void *p, size_t n, os_pages *out);
+/* Of a mapped file: what of it is in the page cache, found without reading from the disk. false:
+ * unknown, as it is for files of others. */
+bool os_pages_cached(const os_file *f, os_pages *out);
 /* n > 0 bytes of the file fd, read-only and shared, or with -1 private ones, zeroed and writable.
  * Large ones (OS_HUGE, private twice that) begin at a multiple of OS_HUGE, huge pages asked for. To
  * be given back by munmap; NULL: errno says why. */

@@ -43,7 +43,7 @@ struct pool {
     pthread_cond_t wake;
 };
 
-typedef struct { pool *p; int id; } worker_arg;
+typedef struct { pool *p; int id; void (*begin)(void *, int); void *arg; } worker_arg;
 
 static inline void cpu_relax(void)
 {
@@ -131,6 +131,7 @@ static void *worker(void *v)
 {
     worker_arg a = *(worker_arg *)v;
     mem_free(v);
+    if (a.begin) a.begin(a.arg, a.id);
     for (unsigned seen = 0;;) {
         await_job(a.p, seen);
         seen = atomic_load(&a.p->job);
@@ -157,8 +158,8 @@ void pool_run(pool *p, int n_chunks, void (*fn)(void *, int, int), void *arg)
     p->fn = fn, p->arg = arg;
     atomic_store(&p->left, n_chunks);
     for (int t = 0; t < p->n; t++) {
-        uint64_t a = (uint64_t)((int64_t)n_chunks * t / p->n);
-        uint64_t b = (uint64_t)((int64_t)n_chunks * (t + 1) / p->n);
+        uint64_t a = (uint64_t)pool_share(n_chunks, p->n, t);
+        uint64_t b = (uint64_t)pool_share(n_chunks, p->n, t + 1);
         atomic_store_explicit(&p->shares[t].range, b << 32 | a, memory_order_release);
     }
     start_job(p);
@@ -169,7 +170,9 @@ void pool_run(pool *p, int n_chunks, void (*fn)(void *, int, int), void *arg)
     }
 }
 
-pool *pool_new(int n_threads, dr_err *e)
+pool *pool_new(int n_threads, dr_err *e) { return pool_new_with(n_threads, NULL, NULL, e); }
+
+pool *pool_new_with(int n_threads, void (*begin)(void *, int), void *arg, dr_err *e)
 {
     bool may[CPU_SETSIZE] = { false };
     int cpus = mask_of(may);
@@ -195,7 +198,7 @@ pool *pool_new(int n_threads, dr_err *e)
     sigfillset(&all);
     for (; p->n_started < n_threads; p->n_started++) {
         worker_arg *a = mem_alloc(sizeof *a);
-        if (a) *a = (worker_arg){ p, p->n_started };
+        if (a) *a = (worker_arg){ p, p->n_started, begin, arg };
         pthread_sigmask(SIG_SETMASK, &all, &old);
         bool failed = !a || pthread_create(&p->thread[p->n_started], NULL, worker, a);
         pthread_sigmask(SIG_SETMASK, &old, NULL);

@@ -109,7 +109,7 @@ static model *synthetic(const args *a, void **bytes, size_t *n, dr_err *e)
     if (!rc) rc = synth_memory(&o, bytes, n, p, e);
     pool_free(p);
     tensors *ts = rc ? NULL : tensors_parse(*bytes, *n, e);
-    dev_opt d = { a->dev.device, a->dev.threads, a->dev.cpu_level };
+    dev_opt d = dev_args_opt(&a->dev);
     return ts ? model_from_tensors(ts, &d, e) : NULL;
 }
 

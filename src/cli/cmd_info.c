@@ -47,6 +47,8 @@ typedef struct {
     int n_types;
     int64_t n_weights;
     plan p;
+    model_pages pages;           /* when they are known: what of the files is in memory */
+    bool pages_known;
     size_t program, total, free; /* private now; private at the end; available */
     int n_ctx, max_ctx;
 } about;
@@ -79,6 +81,7 @@ static void budget(about *x)
     if (o.n_rows > o.n_ctx) o.n_rows = o.n_ctx;
     if (o.n_rows < o.n_seqs) o.n_rows = o.n_seqs;
     plan_make(&x->p, x->m, &o);
+    x->pages_known = model_pages_of(x->m, &x->pages);
     x->program = os_private_bytes() + ngram_bytes(o.n_ctx);
     x->total = x->program + x->p.kv + x->p.workspace + x->p.scratch + x->p.gathered;
     x->free = os_free_memory();
@@ -88,7 +91,7 @@ static void budget(about *x)
 
 static int look(about *x, const char *path, dr_err *e)
 {
-    const dev_opt d = { x->a->dev.device, x->a->dev.threads, x->a->dev.cpu_level };
+    const dev_opt d = dev_args_opt(&x->a->dev);
     x->ts = tensors_open(path, e);
     if (!x->ts) return e->code;
     count_types(x);
@@ -134,19 +137,22 @@ static const char *rope_text(const rope_spec *r, char *s, size_t n)
 
 static void print_memory(const about *x)
 {
-    char s[SIZE_TEXT];
+    char s[SIZE_TEXT], huge[SIZE_TEXT];
     printf("\nmemory for %d sequence%s of %d positions\n", x->a->batch,
            x->a->batch == 1 ? "" : "s", x->n_ctx);
     printf("  mapped         %s (%zu bytes: the file's, shared, given back under pressure)\n",
            size_text(s, (double)x->p.mapped), x->p.mapped);
+    if (x->pages_known)
+        printf("    page cache   %s of it, %s in huge pages\n", size_text(s, (double)x->pages.cached),
+               size_text(huge, (double)x->pages.cached_huge));
     printf("  private        %s (%zu bytes)\n", size_text(s, (double)x->total), x->total);
     printf("    keys, values %s (%s)\n", size_text(s, (double)x->p.kv), kv_types[kv_choice(x->a->kv)].name);
     printf("    workspace    %s\n", size_text(s, (double)x->p.workspace + (double)x->p.scratch));
     if (x->p.adapters)
         printf("    adapters     %s (in the rest)\n", size_text(s, (double)x->p.adapters));
     if (x->p.gathered)
-        printf("    weights      %s (put together from the shards)\n",
-               size_text(s, (double)x->p.gathered));
+        printf("    weights      %s (%s)\n", size_text(s, (double)x->p.gathered),
+               x->m->copy.bytes ? "copied" : "put together from the shards");
     printf("    the rest     %s (program, tokenizer, tables)\n", size_text(s, (double)x->program));
     printf("  read a token   %s of weights\n", size_text(s, (double)x->p.per_token));
     if (!x->free) return;
@@ -211,7 +217,7 @@ static json_t *shape_json(const hparams *h)
 static json_t *memory_json(const about *x)
 {
     const plan *p = &x->p;
-    return json_pack("{s:i, s:i, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:i}",
+    json_t *o = json_pack("{s:i, s:i, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:i}",
         "ctx", x->n_ctx, "batch", x->a->batch, "kv_type", kv_types[kv_choice(x->a->kv)].name,
         "mapped", (json_int_t)p->mapped, "weights", (json_int_t)p->weights,
         "per_token", (json_int_t)p->per_token, "kv", (json_int_t)p->kv,
@@ -220,6 +226,11 @@ static json_t *memory_json(const about *x)
         "program", (json_int_t)x->program, "private", (json_int_t)x->total,
         "free", (json_int_t)x->free, "fits", !x->free || x->total <= x->free,
         "max_ctx", x->max_ctx);
+    if (o && x->pages_known) {
+        json_object_set_new(o, "cached", json_integer((json_int_t)x->pages.cached));
+        json_object_set_new(o, "cached_huge", json_integer((json_int_t)x->pages.cached_huge));
+    }
+    return o;
 }
 
 static json_t *tensors_json(const about *x)
@@ -332,6 +343,7 @@ static int run(const command *c, int argc, char **argv)
         rc = cmd_fail(c, &e);
     } else {
         if (x.m) model_arg_warn(c, x.m);
+        if (x.m && a.dev.verbose) model_arg_places(x.m);
         if (a.json) rc = cmd_json(c, to_json(&x));
         else print(&x);
         if (a.tensors && !a.json) print_tensors(x.ts);

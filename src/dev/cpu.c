@@ -31,6 +31,7 @@ static void cpu_close(dev *d)
 {
     cpu *c = (cpu *)d;
     pool_free(c->pool);
+    cpu_numa_close(c);
     mem_pages_free(c->mem, c->mem_bytes);
     mem_free(c);
 }
@@ -298,6 +299,33 @@ static int mm_step(const wmat *w, int all_rows, int N, int n_threads)
     return rows < 16 ? 16 : rows > 1024 ? 1024 : (int)rows;
 }
 
+/* Chunks of a step of N columns: start[i] is the first of output i. */
+static void mm_chunks(int *start, const wmat *const *w, int n, int N, int n_threads)
+{
+    int rows = 0;
+    for (int i = 0; i < n; i++) rows += w[i]->rows;
+    start[0] = 0;
+    for (int i = 0; i < n; i++) {
+        int step = mm_step(w[i], rows, N, n_threads);
+        start[i + 1] = start[i] + (w[i]->rows + step - 1) / step;
+    }
+}
+
+void cpu_node_rows(const wmat *const *w, int n, int n_threads, const int *first_thread, int n_nodes,
+                   int *end)
+{
+    int start[MM_OUTS + 1];
+    DR_ASSERT(n <= MM_OUTS);
+    mm_chunks(start, w, n, 1, n_threads);
+    for (int i = 0; i < n; i++)
+        for (int k = 0; k < n_nodes; k++) {
+            int chunk = pool_share(start[n], n_threads, first_thread[k + 1]) - start[i];
+            int cuts = start[i + 1] - start[i];
+            end[i * n_nodes + k] = chunk <= 0 ? 0 : chunk >= cuts ? w[i]->rows :
+                                   mm_cut(w[i]->rows, chunk, cuts);
+        }
+}
+
 static void cpu_matmul(dev *d, const mm_out *out, int n_out, const float *x, size_t ldx, int N)
 {
     cpu *c = (cpu *)d;
@@ -306,20 +334,23 @@ static void cpu_matmul(dev *d, const mm_out *out, int n_out, const float *x, siz
     if (d->watch) d->watch(d->watch_arg, out, n_out, x, ldx, N);
     mm_job j = { .c = c, .out = out, .n_out = n_out,
                  .a = { .N = N, .K = K, .x = x, .ldx = ldx } };
-    int rows = 0;
-    for (int i = 0; i < n_out; i++) rows += out[i].w->rows;
+    const wmat *all[MM_OUTS];
     for (int i = 0; i < n_out; i++) {
-        const wmat *w = out[i].w;
+        const wmat *w = all[i] = out[i].w;
         DR_ASSERT(w->K == K && (!w->scale || (act_kind(w->type) == ACT_F32 &&
                                               w->n_slice > 0 && K % w->n_slice == 0)));
         j.want[act_kind(w->type)] = true;
-        int step = mm_step(w, rows, N, d->n_threads);
-        j.start[i + 1] = j.start[i] + (w->rows + step - 1) / step;
     }
+    mm_chunks(j.start, all, n_out, N, d->n_threads);
     if (j.want[ACT_BF16] || j.want[ACT_Q8])
         run_chunks(c, (N + GROUP - 1) / GROUP, (size_t)N * (size_t)K, mm_input, &j);
     j.a.bf = c->bf, j.a.bt = c->bt, j.a.q = c->q, j.a.d = c->qd, j.a.s16 = c->s16;
     pool_run(c->pool, j.start[n_out], mm_rows, &j);
+}
+
+static void cpu_run(dev *d, int n, void (*fn)(void *, int, int), void *arg)
+{
+    pool_run(((cpu *)d)->pool, n, fn, arg);
 }
 
 dev *cpu_open(const dev_opt *o, dr_err *e)
@@ -333,6 +364,7 @@ dev *cpu_open(const dev_opt *o, dr_err *e)
                   .reserve_bytes = cpu_reserve_bytes, .embed = cpu_embed, .rmsnorm = cpu_rmsnorm,
                   .matmul = cpu_matmul, .rope_store = cpu_rope_store, .attn = cpu_attn,
                   .swiglu = cpu_swiglu, .add = cpu_add, .keep_rows = cpu_keep_rows,
+                  .run = cpu_run, .node_rows = cpu_numa_rows, .bind = cpu_numa_bind,
                   .close = cpu_close };
     c->d.level = kern_select(&c->k, o->cpu_level);
     if (!c->d.level) {
@@ -341,9 +373,8 @@ dev *cpu_open(const dev_opt *o, dr_err *e)
         mem_free(c);
         return NULL;
     }
-    c->pool = pool_new(o->n_threads, e);
-    if (!c->pool) {
-        mem_free(c);
+    if (cpu_numa_open(c, o, e) != DR_OK) {
+        cpu_close(&c->d);
         return NULL;
     }
     c->d.n_threads = pool_threads(c->pool);

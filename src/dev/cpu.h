@@ -5,6 +5,7 @@
 #ifndef DEV_CPU_H
 #define DEV_CPU_H
 #include "base/pool.h"
+#include "base/topo.h"
 #include "dev/dev.h"
 #include "kern/kern.h"
 
@@ -28,6 +29,9 @@ typedef struct {
 typedef struct {
     dev d;                              /* first, so that dev * is cpu * */
     pool *pool;
+    topo *topo;                         /* with bound threads; else NULL */
+    int *places;                        /* what d.seat and d.first point into */
+    void *before;                       /* CPUs that the opening thread had; NULL: nothing to undo */
     kern k;
     int N, K, nh, hs, S;                /* what was reserved */
     char *mem;
@@ -47,6 +51,14 @@ typedef struct {
     size_t part_floats;
 } cpu;
 
+/* dev.h's node_rows, when node k has the threads first_thread[k] .. first_thread[k+1]-1. */
+void cpu_node_rows(const wmat *const *w, int n, int n_threads, const int *first_thread, int n_nodes,
+                   int *end);
+/* cpu_numa.c: a pool whose threads are bound as o->numa says, or as usual with d.note saying why. */
+int cpu_numa_open(cpu *c, const dev_opt *o, dr_err *e);
+void cpu_numa_close(cpu *c);
+void cpu_numa_rows(dev *d, const wmat *const *w, int n, int *end);
+bool cpu_numa_bind(dev *d, void *p, size_t n, int node);
 dev *cpu_open(const dev_opt *o, dr_err *e);
 
 /* cpu_attn.c */

@@ -61,17 +61,32 @@ static inline size_t kv_page_bytes(kv_type t, int nkv, int hs)
  * whose page table is `page` (position p lives in page[p / 64]). */
 typedef struct { int n0, T, pos; const int32_t *page; } seq_run;
 
+/* Where threads and weights go on a machine of several memory nodes. */
+typedef enum { NUMA_OFF, NUMA_DISTRIBUTE, NUMA_ISOLATE } numa_mode;
+
 typedef struct dev dev;
 struct dev {
     const char *name;           /* "cpu" */
     const char *level;          /* "avx512" */
     int n_threads;
+    int n_nodes;                /* memory nodes that its threads are spread over, at least 1 */
+    const int *seat;            /* each thread's CPU; NULL: threads are not bound */
+    const int *first;           /* with it: node k has the threads first[k] .. first[k+1]-1 */
+    char note[200];             /* what was asked for and could not be had; "": nothing */
     void *(*alloc)(dev *d, size_t n);             /* zeroed, 64-byte aligned; NULL: no memory */
     void (*free)(dev *d, void *p, size_t n);
     /* Scratch that operations need beyond their arguments, for up to N rows and inputs of up
      * to K values, R rows of output at most, S positions, nh heads of hs: taken here, once. */
     int (*reserve)(dev *d, int N, int K, int nh, int hs, int S, dr_err *e);
     size_t (*reserve_bytes)(dev *d, int N, int K, int nh, int hs, int S);
+
+    /* How a decode step shares out the rows of n matrices that one matmul multiplies: end (n,n_nodes)
+     * becomes the row behind the last one of each node's threads. */
+    void (*node_rows)(dev *d, const wmat *const *w, int n, int *end);
+    /* fn(arg, chunk, thread) for each chunk 0..n-1, by all its threads: pool_run. */
+    void (*run)(dev *d, int n, void (*fn)(void *arg, int chunk, int thread), void *arg);
+    /* Memory that nobody has touched shall lie at a node; false: the system does not do it. */
+    bool (*bind)(dev *d, void *p, size_t n, int node);
 
     /* y (N,C) = rows tok[n] of w */
     void (*embed)(dev *d, float *y, const wmat *w, const int32_t *tok, int N);
@@ -104,6 +119,10 @@ typedef struct {
     int n_threads;              /* 0: one per core */
     const char *cpu_level;      /* cap; NULL: best */
     dev *use;                   /* model_open: this device of another model, which stays its; NULL: its own */
+    numa_mode numa;             /* not NUMA_OFF: threads are bound to cores, weights copied */
+    bool copy;                  /* weights into private memory: model/copy.h */
+    void (*progress)(void *arg, size_t done, size_t all);    /* while that goes on; NULL: none */
+    void *progress_arg;
 } dev_opt;
 dev *dev_open(const dev_opt *o, dr_err *e);
 void dev_close(dev *d);         /* NULL is fine */

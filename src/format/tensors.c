@@ -6,6 +6,7 @@
 #include "format/tensors.h"
 #include <dirent.h>
 #include <inttypes.h>
+#include <unistd.h>
 #include "base/buf.h"
 #include "base/mem.h"
 #include "base/os.h"
@@ -20,7 +21,9 @@ enum { CONFIG_MAX = 1 << 20, INDEX_MAX = 64 << 20, SPLIT_MAX = 99999, SHARDS_MAX
 
 typedef struct {
     char *name;                      /* without the folder */
-    os_file map;                     /* zeroed when the bytes are the caller's */
+    char *path;                      /* and this with it; NULL when the bytes are the caller's */
+    os_file map;                     /* zeroed when they are */
+    int fd;                          /* opened by tensors_read_files; -1: not now */
     const uint8_t *p;
     size_t n;
     gguf g;
@@ -88,7 +91,7 @@ static part *add_part(tensors *ts, const char *name, dr_err *e)
         ts->part = p, ts->cap_parts = cap;
     }
     part *p = &ts->part[ts->n_parts];
-    *p = (part){ .name = mem_strdup(name) };
+    *p = (part){ .name = mem_strdup(name), .fd = -1 };
     if (!p->name) { err_nomem(e, strlen(name), "file name"); return NULL; }
     ts->n_parts++;
     return p;
@@ -140,6 +143,8 @@ static int open_part(tensors *ts, const char *path, const char *name, dr_err *e)
 {
     part *p = add_part(ts, name, e);
     if (!p) return DR_ENOMEM;
+    p->path = mem_strdup(path);
+    if (!p->path) return err_nomem(e, strlen(path), "file name");
     int rc = os_map(&p->map, path, e);
     if (rc != DR_OK) return rc;
     p->p = p->map.p, p->n = p->map.n;
@@ -571,7 +576,9 @@ static void drop_part(part *p)
     st_free(&p->st);
     pth_free(&p->pt);
     os_unmap(&p->map);
+    if (p->fd >= 0) close(p->fd);
     mem_free(p->name);
+    mem_free(p->path);
 }
 
 /* A file of torch.save: the folder it lies in is the model, if it is one. */
@@ -727,6 +734,33 @@ int64_t tensor_n_rows(const tensor *t)
     return n;
 }
 
+void tensors_read_files(tensors *ts, bool on)
+{
+    for (part *p = ts->part; p < ts->part + ts->n_parts; p++) {
+        if (p->fd >= 0) close(p->fd);
+        p->fd = on && p->path ? os_reopen(&p->map, p->path) : -1;
+    }
+}
+
+/* The open file that these bytes are mapped from; NULL: none is. */
+static const part *open_part_of(const tensors *ts, const uint8_t *data)
+{
+    for (const part *p = ts->part; p < ts->part + ts->n_parts; p++)
+        if (p->fd >= 0 && data >= p->map.p && data < p->map.p + p->map.n) return p;
+    return NULL;
+}
+
+bool tensors_cached(const tensors *ts, size_t *cached, size_t *huge)
+{
+    *cached = *huge = 0;
+    for (const part *p = ts->part; p < ts->part + ts->n_parts; p++) {
+        os_pages g;
+        if (!os_pages_cached(&p->map, &g)) return false;
+        *cached += g.resident, *huge += g.huge;
+    }
+    return true;
+}
+
 int tensor_rows(const tensors *ts, const tensor *t, int64_t row, int64_t n, void *dst, dr_err *e)
 {
     int64_t all = tensor_n_rows(t);
@@ -737,7 +771,10 @@ int tensor_rows(const tensors *ts, const tensor *t, int64_t row, int64_t n, void
         return err_set(e, DR_EUNSUPPORTED, "tensor " SPAN_FMT " is of type %s, whose size is not "
                        "known", SPAN_ARG(t->name), tensor_type_name(ts, t->type));
     size_t one = all ? t->bytes / (size_t)all : 0;
-    memcpy(dst, t->data + (size_t)row * one, (size_t)n * one);
+    const uint8_t *from = t->data + (size_t)row * one;
+    const part *p = open_part_of(ts, from);
+    if (p) return os_read_at(p->fd, (uint64_t)(from - p->map.p), dst, (size_t)n * one, p->path, e);
+    memcpy(dst, from, (size_t)n * one);
     return DR_OK;
 }
 

@@ -41,6 +41,8 @@ int64_t tensors_count(const tensors *ts);
 const tensor *tensors_at(const tensors *ts, int64_t i);
 const tensor *tensors_find(const tensors *ts, const char *name);   /* NULL: absent */
 size_t tensors_mapped_bytes(const tensors *ts);                /* of all files */
+/* What of the files is in the page cache, and what of that is mapped by huge pages; false: unknown. */
+bool tensors_cached(const tensors *ts, size_t *cached, size_t *huge);
 const gguf *tensors_gguf(const tensors *ts);                   /* metadata; NULL: not GGUF */
 const json_t *tensors_config(const tensors *ts);               /* config.json; NULL: GGUF, or a
                                           lone .safetensors file with none beside it */
@@ -53,6 +55,9 @@ const json_t *tensors_meta_params(const tensors *ts);
  * and n inside the tensor; a tensor of unknown size is refused. */
 int tensor_rows(const tensors *ts, const tensor *t, int64_t row, int64_t n, void *dst, dr_err *e);
 int64_t tensor_n_rows(const tensor *t);
+/* Let tensor_rows read the files themselves instead of their mappings where it can, which leaves no
+ * page of them mapped; or no longer. Not while another thread calls tensor_rows. */
+void tensors_read_files(tensors *ts, bool on);
 /* After it every tensor of known size has its data: those that lie in several shards of a model
  * are put together in private memory. Nothing to do for the others. */
 int tensors_gather(tensors *ts, dr_err *e);

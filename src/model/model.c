@@ -2,6 +2,7 @@
 #include "model/model.h"
 #include <string.h>
 #include "base/mem.h"
+#include "base/os.h"
 #include "model/rope.h"
 
 static model *open_tensors(tensors *ts, const dev_opt *o, bool gather, dr_err *e)
@@ -19,12 +20,17 @@ static model *open_tensors(tensors *ts, const dev_opt *o, bool gather, dr_err *e
         err_nomem(e, 1, "model");
         goto fail;
     }
-    if (hparams_read(&m->h, ts, &m->warnings, e) || (gather && tensors_gather(ts, e)) ||
+    bool copy = o->copy || o->numa;
+    if (hparams_read(&m->h, ts, &m->warnings, e) || (gather && !copy && tensors_gather(ts, e)) ||
         weights_load(&m->w, ts, &m->h, e))
         goto fail;
     m->borrows_dev = o->use != NULL;
     m->d = o->use ? o->use : dev_open(o, e);
     if (!m->d) goto fail;
+    if (*m->d->note && !o->use) buf_printf(&m->warnings, "%s\n", m->d->note);
+    if (copy && gather ? copy_load(&m->copy, &m->w, ts, &m->h, m->d, o, e) :
+        copy && copy_plan(&m->copy, &m->w, ts, &m->h, m->d, e))
+        goto fail;
     return m;
 fail:
     model_close(m);
@@ -56,11 +62,22 @@ void model_close(model *m)
     if (!m) return;
     lora_close(m->adapters);
     weights_free(&m->w);
+    copy_free(&m->copy);
     tensors_close(m->ts);
     if (!m->borrows_dev) dev_close(m->d);
     buf_free(&m->warnings);
     mem_free(m->path);
     mem_free(m);
+}
+
+bool model_pages_of(const model *m, model_pages *p)
+{
+    os_pages g = {0};
+    *p = (model_pages){ .mapped = tensors_mapped_bytes(m->ts), .copied = m->copy.mem ? m->copy.bytes : 0 };
+    if (!tensors_cached(m->ts, &p->cached, &p->cached_huge)) return false;
+    if (p->copied && !os_pages_of(m->copy.mem, p->copied, &g)) return false;
+    p->copied_huge = g.huge;
+    return true;
 }
 
 static wmat *matrix_at(model *m, const wrow *w, int layer)

@@ -4,6 +4,7 @@
  * Threads: the model is immutable once open; its device serves one forward at a time. */
 #ifndef MODEL_MODEL_H
 #define MODEL_MODEL_H
+#include "model/copy.h"
 #include "model/hparams.h"
 #include "model/kv.h"
 #include "model/lora.h"
@@ -15,6 +16,7 @@ typedef struct model {
     tensors *ts;
     dev *d;
     bool borrows_dev;            /* d is another model's, which is closed later */
+    weights_copy copy;           /* bytes 0: weights stay where they are */
     buf warnings;                /* lines the user must see; empty: none */
     char *path;
     lora *adapters;              /* in the order in which they are added; NULL: none */
@@ -26,6 +28,10 @@ model *model_from_tensors(tensors *ts, const dev_opt *o, dr_err *e);
 /* The same for looking at: weights that lie in several shards are not put together, so nothing
  * can be evaluated. */
 model *model_describe(tensors *ts, const dev_opt *o, dr_err *e);
+/* What holds the weights now: what of the files is in the page cache, private copies, and what of
+ * both is in huge pages. false: the system does not say. */
+typedef struct { size_t mapped, cached, cached_huge, copied, copied_huge; } model_pages;
+bool model_pages_of(const model *m, model_pages *p);
 void model_close(model *m);                        /* NULL is fine */
 /* Add an adapter to what is computed, after those added before. Before the first workspace. */
 int model_add_lora(model *m, const lora_ref *ref, dr_err *e);

@@ -10,7 +10,7 @@ void plan_make(plan *p, const model *m, const plan_opt *o)
     p->kv = (size_t)o->n_seqs * kv_bytes(o->kv, h->L, h->nkv, h->hs, o->n_ctx);
     p->workspace = workspace_bytes(m, o->n_rows, o->n_out, o->n_ctx);
     p->scratch = m->d->reserve_bytes(m->d, o->n_rows, model_widest(m), h->nh, h->hs, o->n_ctx);
-    p->gathered = tensors_gather_bytes(m->ts);
+    p->gathered = !m->copy.bytes ? tensors_gather_bytes(m->ts) : m->copy.mem ? 0 : m->copy.bytes;
     p->adapters = model_lora_bytes(m);
     p->private_total = p->kv + p->workspace + p->scratch + p->gathered + p->adapters + m->w.mem.cap;
 }

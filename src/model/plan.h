@@ -11,7 +11,7 @@ typedef struct {
     size_t kv;            /* keys and values, context filled, all sequences */
     size_t workspace;     /* activations, logits, rope table */
     size_t scratch;       /* what the device takes for its operations */
-    size_t gathered;      /* weights yet to be put together from model-parallel shards */
+    size_t gathered;      /* weights yet to be copied, or put together from model-parallel shards */
     size_t adapters;      /* LoRA, as f32 */
     size_t private_total; /* kv + workspace + scratch + gathered + small tables */
 } plan;

@@ -18,9 +18,9 @@ const wrow weight_table[] = {
     { "blk.%d.attn_q.weight", "model.layers.%d.self_attn.q_proj.weight",
       "layers.%d.attention.wq.weight", LW(wq), true, true, 'Q', 'C' },
     { "blk.%d.attn_k.weight", "model.layers.%d.self_attn.k_proj.weight",
-      "layers.%d.attention.wk.weight", LW(wk), true, true, 'K', 'C' },
+      "layers.%d.attention.wk.weight", LW(wk), true, true, 'K', 'C', true },
     { "blk.%d.attn_v.weight", "model.layers.%d.self_attn.v_proj.weight",
-      "layers.%d.attention.wv.weight", LW(wv), true, true, 'K', 'C' },
+      "layers.%d.attention.wv.weight", LW(wv), true, true, 'K', 'C', true },
     { "blk.%d.attn_output.weight", "model.layers.%d.self_attn.o_proj.weight",
       "layers.%d.attention.wo.weight", LW(wo), true, true, 'C', 'Q' },
     { "blk.%d.ffn_norm.weight", "model.layers.%d.post_attention_layernorm.weight",
@@ -28,7 +28,7 @@ const wrow weight_table[] = {
     { "blk.%d.ffn_gate.weight", "model.layers.%d.mlp.gate_proj.weight",
       "layers.%d.feed_forward.w1.weight", LW(w1), true, true, 'F', 'C' },
     { "blk.%d.ffn_up.weight", "model.layers.%d.mlp.up_proj.weight",
-      "layers.%d.feed_forward.w3.weight", LW(w3), true, true, 'F', 'C' },
+      "layers.%d.feed_forward.w3.weight", LW(w3), true, true, 'F', 'C', true },
     { "blk.%d.ffn_down.weight", "model.layers.%d.mlp.down_proj.weight",
       "layers.%d.feed_forward.w2.weight", LW(w2), true, true, 'C', 'F' },
 };
@@ -167,15 +167,24 @@ static const tensor *bias_of(const tensors *ts, const char *name)
     return tensors_find(ts, s);
 }
 
+static bool is_head(const wrow *r) { return r->at == offsetof(weights, out) && !r->per_layer; }
+
+const tensor *wrow_tensor(const wrow *r, const tensors *ts, const hparams *h, int l)
+{
+    char name[128];
+    if (is_head(r) && h->tied && tensors_meta_tied(ts)) return NULL;
+    wrow_name(name, sizeof name, r, tensors_container(ts), l);
+    return tensors_find(ts, name);
+}
+
 static int load_row(weights *w, const wrow *r, int l, const tensors *ts, const hparams *h,
                     dr_err *e)
 {
     char name[128];
     wrow_name(name, sizeof name, r, tensors_container(ts), l);
     char *base = r->per_layer ? (char *)&w->layer[l] : (char *)w;
-    const tensor *t = tensors_find(ts, name);
-    if ((!t || tensors_meta_tied(ts)) && r->at == offsetof(weights, out) && !r->per_layer &&
-        h->tied) {
+    const tensor *t = wrow_tensor(r, ts, h, l);
+    if (!t && is_head(r) && h->tied) {
         w->out = w->tok_emb;
         return DR_OK;
     }

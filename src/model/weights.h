@@ -27,6 +27,7 @@ typedef struct {
     size_t at;                /* offset in layer_weights, or in weights if not per layer */
     bool per_layer, matrix, may_have_bias;
     char rows, cols;          /* axis letters: V C F Q = nh*hs K = nkv*hs; cols 0: a vector */
+    bool joins;               /* multiplies the input of the row before, in the same call */
 } wrow;
 extern const wrow weight_table[];
 extern const int n_weights;
@@ -34,6 +35,8 @@ extern const int n_weights;
 int64_t axis_size(char axis, const hparams *h);
 /* The name of layer l's tensor of this row in a container. */
 void wrow_name(char *s, size_t n, const wrow *r, container c, int l);
+/* Layer l's tensor of this row; NULL: absent, or the head is the embedding. */
+const tensor *wrow_tensor(const wrow *r, const tensors *ts, const hparams *h, int l);
 /* Fill w from the open file; every tensor must be there, of the right shape and of a type that
  * runs; the sentence names the first that is not. ts must outlive w. */
 int weights_load(weights *w, const tensors *ts, const hparams *h, dr_err *e);
