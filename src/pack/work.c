@@ -115,13 +115,23 @@ static int journal_open(work *w, bool is_new, dr_err *e)
     return err_set(e, DR_EIO, "another process is writing %s now", w->out);
 }
 
+static int write_checks(work *w, const uint32_t *check, int n, dr_err *e)
+{
+    off_t at = (off_t)(sizeof(head) + (size_t)w->n_written * sizeof *check);
+    size_t bytes = (size_t)n * sizeof *check;
+    if (n && !all(pwrite(w->journal, check, bytes, at), bytes))
+        return io(e, "write", w->dir, journal_name);
+    w->n_written += n;
+    return DR_OK;
+}
+
+static int write_held(work *w, dr_err *e);
+
 int work_check(work *w, uint32_t check, dr_err *e)
 {
-    off_t at = (off_t)(sizeof(head) + (size_t)w->n_written * sizeof check);
-    if (!all(pwrite(w->journal, &check, sizeof check, at), sizeof check))
-        return io(e, "write", w->dir, journal_name);
-    w->n_written++;
-    return DR_OK;
+    if (!w->n_held) return write_checks(w, &check, 1, e);
+    w->due[w->n_due++] = check;
+    return w->n_due < WORK_DUE ? DR_OK : write_held(w, e);
 }
 
 int work_forget(work *w, int64_t n, dr_err *e)
@@ -182,7 +192,10 @@ static int any_file(void *arg, const char *name, dr_err *e)
 
 void work_close(work *w)
 {
-    if (w->fd >= 0) close(w->fd);
+    if (w->fd >= 0) {
+        write_held(w, NULL);                     // a run that stops in order keeps all it made
+        close(w->fd);
+    }
     /* refused before a file was begun: nothing is left to go on with */
     char path[4096];
     if (w->ours && w->n_written == 0 && !w->done && each(w->dir, any_file, NULL, NULL) == DR_OK &&
@@ -193,6 +206,7 @@ void work_close(work *w)
     mem_free(w->dir);
     mem_free(w->check);
     mem_free(w->name);
+    mem_pages_free(w->held, OS_HUGE);
     *w = (work){ .journal = -1, .fd = -1 };
 }
 
@@ -229,21 +243,54 @@ int work_begin(work *w, const char *name, dr_err *e)
     return w->fd < 0 ? io(e, "create", path, NULL) : DR_OK;
 }
 
-int work_put(void *arg, const void *p, size_t n, dr_err *e)
+static int write_at(const work *w, const char *p, size_t n, uint64_t pos, dr_err *e)
 {
-    work *w = arg;
-    uint64_t there = w->skip < n ? w->skip : n;
-    w->skip -= there;
-    for (size_t at = (size_t)there; at < n;) {
-        ssize_t k = pwrite(w->fd, (const char *)p + at, n - at, (off_t)(w->pos + at));
+    for (size_t at = 0; at < n;) {
+        ssize_t k = pwrite(w->fd, p + at, n - at, (off_t)(pos + at));
         if (k > 0) at += (size_t)k;
         else if (k == 0 || errno != EINTR) {
             if (k == 0) errno = EIO;
             return io(e, "write", w->dir, w->name);
         }
     }
-    w->pos += n;
     return DR_OK;
+}
+
+/* What is held, and then the entries that wait for it. */
+static int write_held(work *w, dr_err *e)
+{
+    size_t n = w->n_held;
+    int due = w->n_due, rc = n ? write_at(w, w->held, n, w->pos - n, e) : DR_OK;
+    w->n_held = 0, w->n_due = 0;
+    return rc == DR_OK ? write_checks(w, w->due, due, e) : rc;
+}
+
+int work_put(void *arg, const void *p, size_t n, dr_err *e)
+{
+    work *w = arg;
+    const char *s = p;
+    uint64_t there = w->skip < n ? w->skip : n;
+    int rc = there ? write_held(w, e) : DR_OK;
+    w->skip -= there;
+    w->pos += there;
+    s += there, n -= (size_t)there;
+    while (rc == DR_OK && n) {
+        size_t left = OS_HUGE - w->pos % OS_HUGE, k = n < left ? n : left;
+        if (!w->n_held && n >= left) {           // whole pieces need no copy
+            k = n - (w->pos + n) % OS_HUGE;
+            rc = write_at(w, s, k, w->pos, e);
+            w->pos += k;
+        } else if (!w->held && !(w->held = mem_pages(OS_HUGE))) {
+            rc = write_at(w, s, k, w->pos, e);   // without the memory, as they come
+            w->pos += k;
+        } else {
+            memcpy(w->held + w->n_held, s, k);
+            w->n_held += k, w->pos += k;
+            if (k == left) rc = write_held(w, e);
+        }
+        s += k, n -= k;
+    }
+    return rc;
 }
 
 bool work_get(work *w, void *p, size_t n)
@@ -256,9 +303,23 @@ bool work_get(work *w, void *p, size_t n)
     return true;
 }
 
+bool work_same(work *w, const void *p, size_t n)
+{
+    char have[65536];
+    uint64_t pos = w->pos;
+    bool same = true;
+    for (size_t at = 0; same && at < n; at += sizeof have, w->pos += sizeof have) {
+        size_t k = n - at < sizeof have ? n - at : sizeof have;
+        same = work_get(w, have, k) && !memcmp(have, (const char *)p + at, k);
+    }
+    w->pos = pos;
+    return same;
+}
+
 int work_end(work *w, dr_err *e)
 {
-    int fd = w->fd;
+    int rc = write_held(w, e), fd = w->fd;
+    if (rc != DR_OK) return rc;
     w->fd = -1;
     bool bad = ftruncate(fd, (off_t)w->pos) || fsync(fd);
     int err = errno;

@@ -1,7 +1,8 @@
 /* work.h - the folder OUT.part in which an output grows, and the journal that lets a stopped run
  * go on. Invariants:
- * - Files are written front to back; the journal gains an entry, a checksum, for each slice of
- *   data after its bytes were written. So entry i vouches for slice i, and nothing for more.
+ * - Files are written front to back, in whole pieces of OS_HUGE (docs/decisions/030); what does not
+ *   fill one is held. The journal gains an entry, a checksum, for each slice of data after its bytes
+ *   were written. So entry i vouches for slice i, and nothing for more.
  * - The journal's key says which job it is of. Another key: what is there is thrown away.
  * - Nothing outside OUT.part changes before work_finish; from its first step on the journal says
  *   so, and a run that finds that only repeats the rest of work_finish.
@@ -12,6 +13,7 @@
 #include <stdint.h>
 #include "base/err.h"
 
+enum { WORK_DUE = 64 };
 typedef struct {
     char *out, *dir;
     bool folder, force;
@@ -22,7 +24,11 @@ typedef struct {
     uint32_t done;                   /* not 0: work_finish had begun */
     bool fresh;                      /* what was there was another job's, and is thrown away */
     char *name;                      /* file being written */
-    uint64_t pos;
+    uint64_t pos;                    /* in it, with what is held */
+    char *held;                      /* (OS_HUGE,) the last n_held bytes before pos */
+    size_t n_held;
+    uint32_t due[WORK_DUE];          /* entries of slices that end in what is held */
+    int n_due;
     uint64_t skip;                   /* so many of the next bytes are there already */
 } work;
 
@@ -35,6 +41,7 @@ uint64_t work_bytes(const work *w);
 int work_begin(work *w, const char *name, dr_err *e);       /* a file of the output */
 int work_put(void *w, const void *p, size_t n, dr_err *e);  /* its next bytes: a write_fn */
 bool work_get(work *w, void *p, size_t n);                  /* the next n as they are there */
+bool work_same(work *w, const void *p, size_t n);           /* they are there and these */
 int work_end(work *w, dr_err *e);                           /* to the disk */
 int work_small(work *w, const char *name, const void *p, size_t n, dr_err *e);   /* whole */
 int work_check(work *w, uint32_t check, dr_err *e);         /* a slice was written */

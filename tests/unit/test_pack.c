@@ -358,6 +358,37 @@ static void damaged(void **state)
     damaged_of(only_k, 0);
 }
 
+/* While a file grows it is of whole huge pages, whatever is edited and what is written from the source;
+ * so much was made before the last one is seen to be. */
+static int64_t uneven, whole;
+static int look(void *arg, const pack_tensor *t, int64_t row, int64_t n, float *x, int thread,
+                dr_err *e)
+{
+    (void)arg, (void)t, (void)row, (void)n, (void)x, (void)thread, (void)e;
+    struct stat st;
+    if (stat(at("p.gguf.part/p.gguf"), &st) == 0) {
+        uneven += st.st_size % OS_HUGE != 0;
+        if (st.st_size / OS_HUGE > whole) whole = st.st_size / OS_HUGE;
+    }
+    return DR_OK;
+}
+
+static void pieces(void **state)
+{
+    (void)state;
+    dr_err e;
+    synth("tiny,vocab=9000,dim=256,heads=4,kv_heads=2,head_dim=64,ffn=512", "F32", "a");
+    for (int k = 0; k < 2; k++) {
+        pack_job j = { .edit = look, .edits = k ? only_k : NULL };
+        uneven = whole = 0;
+        if (run_job("a", "p.gguf", &j, one, &e)) fail_msg("%s", e.msg);
+        assert_int_equal(uneven, 0);
+        assert_true(whole >= 4);
+        wipe(at("p.gguf"));
+    }
+    wipe(at("a"));
+}
+
 static char said[512];
 static void keep_note(void *arg, const char *s)
 {
@@ -474,7 +505,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rows), cmocka_unit_test(against_synth), cmocka_unit_test(pairs),
         cmocka_unit_test(callbacks),
-        cmocka_unit_test(stopped), cmocka_unit_test(damaged), cmocka_unit_test(other_source),
+        cmocka_unit_test(stopped), cmocka_unit_test(damaged), cmocka_unit_test(pieces),
+        cmocka_unit_test(other_source),
         cmocka_unit_test(refusals), cmocka_unit_test(no_memory),
     };
     return cmocka_run_group_tests(tests, folder_up, folder_down);
