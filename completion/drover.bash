@@ -42,7 +42,7 @@ _drover() {
                 merge:-*) words="--lora --weights --type --to --max-shard-size --shards -f --force -t --threads -q --quiet -h --help" ;;
                 quantize:-*) words="--imatrix --tensor-type --output-type --embd-type --pure --search --dry-run --max-shard-size --shards -f --force -t --threads -q --quiet -h --help" ;;
                 imatrix:-*) words="-f --file --chat -o --out -c --ctx --chunks --format --process-output --special -q --quiet -t --threads --load --numa -v --verbose -h --help" ;;
-                bench:-*) words="-p --prompt -n --gen -d --depth -b --batch -r --reps --shape --type --kv-type --json --lora -t --threads --load --numa -v --verbose -h --help" ;;
+                bench:-*) words="-p --prompt -n --gen -d --depth -b --batch -r --reps --shape --type --text --draft --kv-type --json --lora -t --threads --load --numa -v --verbose -h --help" ;;
                 chat-render:-*) words="-f --template-file -i --json-input --openai --now --ids --json -h --help" ;;
                 logits:-*) words="--ids --out --chunk --last --kv-type --lora -t --threads --load --numa -v --verbose -h --help" ;;
                 perplexity:-*) words="-f --file --ids -c --ctx --save-logits --kl --kv-type --json --lora -t --threads --load --numa -v --verbose -h --help" ;;
