@@ -67,6 +67,13 @@ peers run tiny.gguf $base $dirs --peers llama.cpp --tests prefill --rounds 1 --t
 if [ "$(grep -c '"turn"' b.json)" = 2 ]; then ok; else fail "rounds are added: $(grep -c turn b.json)"; fi
 if peers show b.json --limit 1000 --others 1 >out && grep -q '2 of 2' out; then ok; else fail "show: $(cat out)"; fi
 
+# a made model that is in the cache is not made again; the cache's name may be relative
+mkdir -p c/models
+cp tiny.gguf c/models/llama-3.2-1b-Q4_0.gguf
+peers run --shapes llama-3.2-1b --types Q4_0 $base $dirs --peers llama.cpp --tests prefill --rounds 1 --out f.json --remove >out 2>err
+like "a shape and a type" '^llama-3.2-1b Q4_0 +1 +prefill 16 +[0-9].* 100 \[100-100\]' out
+if [ -e c/models/llama-3.2-1b-Q4_0.gguf ]; then fail "--remove"; else ok; fi
+
 # interrupted: what was measured is kept
 cat >good/llama-batched-bench <<'EOF'
 #!/bin/sh
