@@ -39,6 +39,16 @@ void *os_map_aligned(int fd, size_t n)
     return at;
 }
 
+void os_bring_in(const void *p, size_t n)
+{
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), at = (uintptr_t)p & ~(page - 1);
+#ifdef MADV_POPULATE_READ
+    madvise((void *)at, (uintptr_t)p + n - at, MADV_POPULATE_READ);
+#else
+    madvise((void *)at, (uintptr_t)p + n - at, MADV_WILLNEED);
+#endif
+}
+
 int os_map(os_file *f, const char *path, dr_err *e)
 {
     *f = (os_file){0};

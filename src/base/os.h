@@ -29,6 +29,9 @@ bool os_pages_cached(const os_file *f, os_pages *out);
  * Large ones (OS_HUGE, private twice that) begin at a multiple of OS_HUGE, huge pages asked for. To
  * be given back by munmap; NULL: errno says why. */
 void *os_map_aligned(int fd, size_t n);
+/* Bring n mapped bytes in, that the system will read next: a write from pages that are not there is begun
+ * again for each, what it had for the file cleared. */
+void os_bring_in(const void *p, size_t n);
 
 /* The whole of a small text file into *b (cap is b's); stdin when path is "-". */
 int os_read(buf *b, const char *path, dr_err *e);

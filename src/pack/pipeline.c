@@ -228,6 +228,7 @@ static int copy_slice(run *r, const uint8_t *from, dr_err *e)
         }
         rc = work_forget(&r->work, r->n_slices, e);
     }
+    os_bring_in(from, bytes);
     if (rc == DR_OK) rc = sink_data(&r->sink, from, bytes, e);
     return rc == DR_OK ? work_check(&r->work, 0, e) : rc;
 }
