@@ -49,20 +49,15 @@ QUANT_PASS int set_load(group_set *s, const float *x, const float *w, int per, i
     return live;
 }
 
-/* Weights for a set that has none: w = x^2 + half its group's mean. Inputs tend to be large where
- * the weights are, and with few bits that is felt (docs/decisions/023). */
+/* Weights for a set that has none: w = |x| + its group's mean. Inputs tend to be large where the
+ * weights are, and with few bits that is felt (docs/decisions/023 and 032). */
 QUANT_PASS void set_weigh(group_set *s, int per)
 {
     lf sum = l_set(0);
-    for (int j = 0; j < per; j++) {
-        lf x = l_load(s->x + j * LANES);
-        sum = l_fma(x, x, sum);
-    }
-    sum = l_mul(sum, l_set(0.5f / (float)per));
-    for (int j = 0; j < per; j++) {
-        lf x = l_load(s->x + j * LANES);
-        l_store(s->w + j * LANES, l_fma(x, x, sum));
-    }
+    for (int j = 0; j < per; j++) sum = l_add(sum, l_abs(l_load(s->x + j * LANES)));
+    sum = l_mul(sum, l_set(1 / (float)per));
+    for (int j = 0; j < per; j++)
+        l_store(s->w + j * LANES, l_add(l_abs(l_load(s->x + j * LANES)), sum));
 }
 
 QUANT_INLINE lf inverse(lf d)                    /* 1 / d; 0 for 0 */
