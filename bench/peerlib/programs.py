@@ -62,7 +62,7 @@ def wanted(job):
 def probe_command(drover, job):
     """Reads nothing but the roofline: of this file's own pages and of these threads."""
     return drover["argv"] + ["bench", job["file"], "-p", "0", "-n", "0", "-t", str(job["threads"]), "--json",
-                             "--kv-type", job.get("kv", "f16")] + drover.get("flags", [])
+                             "--kv-type", job.get("kv", "f16")]
 
 
 def probe_answer(out):

@@ -131,12 +131,17 @@ def first_byte(argv, timeout, cwd):
     return t
 
 
+def same(job):
+    """What rounds of one job have in common."""
+    return tuple(job.get(k) for k in ("model", "threads", "kind", "depth", "kv"))
+
+
 class Runner:
     """programs: the list of dicts {name, kind, argv | dir, exe, flags, pages}, the first is drover, which probes too."""
 
     def __init__(self, progs, results, path, timeout, say, cwd):
         self.progs, self.results, self.path, self.timeout, self.say, self.cwd = progs, results, path, timeout, say, cwd
-        self.took = {}
+        self.took = {same(r["job"]): r.get("seconds", 0) for r in results["rounds"]}
         self.turn0 = 1 + max((r["turn"] for r in results["rounds"]), default=-1)
 
     def probe(self, job):
@@ -185,9 +190,10 @@ class Runner:
         finally:
             if rnd["runs"] and "arithmetic" in job:
                 rnd["job"] = {k: v for k, v in job.items() if k not in ("file", "prompt")}
+                rnd["seconds"] = round(time.monotonic() - t, 1)
                 self.results["rounds"].append(rnd)
                 save(self.results, self.path)
-        self.took[id(job)] = time.monotonic() - t
+        self.took[same(job)] = time.monotonic() - t
 
     def all(self, jobs, rounds, enough, until=None):
         """Rounds of all jobs, until `enough` says so for a job, or there were `rounds` of it. until: a time.monotonic()
@@ -196,7 +202,7 @@ class Runner:
             for job in jobs:
                 if turn and enough(job):
                     continue
-                if until and time.monotonic() + self.took.get(id(job), 0) > until:
+                if until and time.monotonic() + self.took.get(same(job), 0) > until:
                     self.say("the time is over")
                     return
                 self.say("round %d: %s, %s, %d thread%s" % (turn + 1, job["model"], "/".join(P.wanted(job)),

@@ -67,6 +67,11 @@ peers run tiny.gguf $base $dirs --peers llama.cpp --tests prefill --rounds 1 --t
 if [ "$(grep -c '"turn"' b.json)" = 2 ]; then ok; else fail "rounds are added: $(grep -c turn b.json)"; fi
 if peers show b.json --limit 1000 --others 1 >out && grep -q '2 of 2' out; then ok; else fail "show: $(cat out)"; fi
 
+# no round begins that would not end in time: the last one of this job says how long it takes
+sed 's/"seconds": [0-9.]*}$/"seconds": 999}/' b.json >g.json
+peers run tiny.gguf $base $dirs --peers llama.cpp --tests prefill --rounds 9 --seconds 100 --out g.json >out 2>err
+if [ "$(grep -c '"turn"' g.json)" = 2 ] && grep -q 'the time is over' err; then ok; else fail "--seconds"; fi
+
 # a made model that is in the cache is not made again; the cache's name may be relative
 mkdir -p c/models
 cp tiny.gguf c/models/llama-3.2-1b-Q4_0.gguf
