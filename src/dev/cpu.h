@@ -12,14 +12,15 @@
 enum {
     ATTN_ROWS = 64,         /* query rows of one KV head that a task takes through the cache */
     ATTN_SPLIT = 64,        /* fewer tasks than this: the chunks of a long cache are shared out */
-    ATTN_FEW = 6,           /* up to so many rows a quantised tile is not made f32 first */
+    ATTN_FEW = 6,           /* up to so many rows quantised values are not made f32 first */
     MM_OUTS = 8,            /* outputs of one matmul call at most */
     SLICE_ROWS = 64         /* rows whose products of one slice of K wait to be scaled */
 };
 
 /* One thread's part of an attention task: ATTN_ROWS query rows. */
 typedef struct {
-    float *q;               /* (ATTN_ROWS,hs) */
+    float *q;               /* (ATTN_ROWS,hs), or what rows8 points to */
+    attn_rows8 rows8;       /* of a quantised cache */
     float *m, *l, *acc;     /* running: (ATTN_ROWS,) (ATTN_ROWS,) (ATTN_ROWS,hs) */
     float *mc, *lc, *accc;  /* of the chunk at hand */
     float *p;               /* (ATTN_ROWS + 2*hs,ATTN_TILE) */

@@ -205,8 +205,10 @@ typedef struct {
     const seq_run *run;
     int n_runs, n_tasks, parts;
     attn_fn *fn;
-    void (*widen)(float *k, float *v, const void *head, int hs);    /* first; NULL: fn reads it */
-    attn_quant_fn *few;         /* instead of both, for few rows; may be NULL */
+    /* of a quantised cache: fn then has scores and f32 values */
+    attn_scores_fn *scores;
+    void (*values)(float *v, const void *head, int hs);
+    attn_weigh_fn *weigh;       /* instead of values and fn, for few rows; may be NULL */
     /* split tasks: this pass does chunks from .. from + span - 1 of each */
     int from, span;
 } attn_job;
@@ -254,11 +256,40 @@ static float *row_at(const attn_job *j, const float *base, const attn_task *t, i
     return (float *)base + ((size_t)n * (size_t)j->nh + head) * (size_t)j->kv->hs;
 }
 
-static void load_q(const attn_job *j, const attn_task *t, float *q)
+/* The task's query rows, head by head; for a quantised cache rounded as the inputs of products. */
+static void load_q(const attn_job *j, const attn_task *t, attn_space *s)
 {
-    size_t hs = (size_t)j->kv->hs;
-    for (int r = 0; r < t->H * t->R; r++)
-        memcpy(q + (size_t)r * hs, row_at(j, j->q, t, r), hs * sizeof *q);
+    int hs = j->kv->hs, n = t->H * t->R;
+    if (!j->scores) {
+        for (int r = 0; r < n; r++)
+            memcpy(s->q + r * hs, row_at(j, j->q, t, r), (size_t)hs * sizeof *s->q);
+        return;
+    }
+    int8_t *q = (int8_t *)s->q;
+    float *d = (float *)(q + ATTN_ROWS * hs);
+    int16_t *s16 = (int16_t *)(d + ATTN_ROWS * (hs / QBLOCK));
+    for (int r = 0; r < n; r++)
+        j->c->k.quant_q8(q + r * hs, d + r * (hs / QBLOCK), s16 + r * (hs / 16),
+                         row_at(j, j->q, t, r), hs);
+    s->rows8 = (attn_rows8){ q, d, s16 };
+}
+
+/* One tile of a quantised cache for the rows from r on; lo NULL: they see all of it. */
+static void quant_tile(const attn_job *j, const attn_task *t, attn_space *s, int r, float *m, float *l,
+                       float *acc, const char *head, const int *lo, const void *next)
+{
+    int hs = j->kv->hs;
+    size_t bytes = 2 * (size_t)KV_PAGE * kv_row_bytes(j->kv->type, hs);
+    float *space = s->p + ATTN_ROWS * ATTN_TILE;
+    attn_rows8 q = { s->rows8.q + r * hs, s->rows8.d + r * (hs / QBLOCK),
+                     s->rows8.s16 + r * (hs / 16) };
+    j->scores(s->p, &q, t->R, hs, head, space);
+    if (j->weigh && !lo && t->R <= ATTN_FEW) {
+        j->weigh(m, l, acc, s->p, t->R, hs, head, space, next ? next : head + bytes);
+        return;
+    }
+    j->values(space, head, hs);
+    j->fn(m, l, acc, s->q, t->R, hs, NULL, space, lo, s->hi, s->p, next, bytes);
 }
 
 static void clear(float *m, float *l, float *acc, int R, int hs)
@@ -273,7 +304,6 @@ static void one_chunk(const attn_job *j, const attn_task *t, int chunk, attn_spa
 {
     const kv_layer *kv = j->kv;
     size_t part = (size_t)KV_PAGE * kv_row_bytes(kv->type, kv->hs);
-    float *wide = s->p + ATTN_ROWS * ATTN_TILE;         /* where attn_fn has no need of scratch */
     int first = t->u->pos + t->row / j->group, last = t->u->pos + (t->row + t->R - 1) / j->group;
     int a = chunk * ATTN_CHUNK, b = a + ATTN_CHUNK - 1;
     if (j->window > 0 && first - j->window + 1 > a) a = first - j->window + 1;
@@ -295,18 +325,11 @@ static void one_chunk(const attn_job *j, const attn_task *t, int chunk, attn_spa
         const void *next = t->H > 1 || tile >= last / ATTN_TILE ? NULL :
             kv->base + (size_t)t->u->page[tile + 1] * kv->page_bytes + (size_t)t->head * 2 * part;
         for (int h = 0, r = 0; h < t->H; h++, r += t->R, k += 2 * part) {
-            const void *kt = k, *vt = k + part;
-            if (j->few && whole && t->R <= ATTN_FEW) {
-                j->few(m + r, l + r, acc + r * kv->hs, s->q + r * kv->hs, t->R, kv->hs, k, s->p,
-                        k + 2 * part);
-                continue;
-            }
-            if (j->widen) {
-                j->widen(wide, wide + ATTN_TILE * kv->hs, k, kv->hs);
-                kt = wide, vt = wide + ATTN_TILE * kv->hs;
-            }
-            j->fn(m + r, l + r, acc + r * kv->hs, s->q + r * kv->hs, t->R, kv->hs, kt, vt,
-                  whole ? NULL : s->lo, s->hi, s->p, next, 2 * part);
+            const int *lo = whole ? NULL : s->lo;
+            float *to = acc + r * kv->hs;
+            if (j->scores) quant_tile(j, t, s, r, m + r, l + r, to, k, lo, next);
+            else j->fn(m + r, l + r, to, s->q + r * kv->hs, t->R, kv->hs, k, k + part, lo, s->hi, s->p,
+                       next, 2 * part);
         }
     }
 }
@@ -324,7 +347,7 @@ static void finish(const attn_job *j, const attn_task *t, const float *l, const 
             memcpy(y + d, &a, sizeof a);
         }
         for (; d < hs; d++) y[d] = acc[d] / l[r];
-        if (j->widen) spread(&j->c->k, y, hs, SPREAD_V);
+        if (j->scores) spread(&j->c->k, y, hs, SPREAD_V);
     }
 }
 
@@ -333,7 +356,7 @@ static void whole_task(void *arg, int i, int thread)
     const attn_job *j = arg;
     attn_task t = task_of(j, i);
     attn_space s = space_of(j->c, thread, j->kv->hs);
-    load_q(j, &t, s.q);
+    load_q(j, &t, &s);
     one_chunk(j, &t, t.chunk0, &s, s.m, s.l, s.acc);
     for (int ch = t.chunk0 + 1; ch < t.chunk1; ch++) {
         one_chunk(j, &t, ch, &s, s.mc, s.lc, s.accc);
@@ -357,7 +380,7 @@ static void split_chunk(void *arg, int i, int thread)
     int ch = j->from + i % j->span;
     if (ch < t.chunk0 || ch >= t.chunk1) return;
     attn_space s = space_of(j->c, thread, j->kv->hs);
-    load_q(j, &t, s.q);
+    load_q(j, &t, &s);
     float *m = place(j, j->n_tasks + i);
     one_chunk(j, &t, ch, &s, m, m + ATTN_ROWS, m + 2 * ATTN_ROWS);
 }
@@ -387,8 +410,10 @@ void cpu_attn(dev *d, float *y, const float *q, int nh, const kv_layer *kv, int 
                    .kv = kv, .run = run, .n_runs = n_runs };
     j.fn = kv->type == KV_F16 ? c->k.attn_f16 : kv->type == KV_BF16 ? c->k.attn_bf16
                                                                      : c->k.attn_f32;
-    j.widen = kv->type == KV_Q8_0 ? c->k.kv_q8 : kv->type == KV_Q4_0 ? c->k.kv_q4 : NULL;
-    j.few = kv->type == KV_Q8_0 ? c->k.attn_q8 : kv->type == KV_Q4_0 ? c->k.attn_q4 : NULL;
+    if (kv->type == KV_Q8_0)
+        j.scores = c->k.scores_q8, j.values = c->k.v_q8, j.weigh = c->k.weigh_q8;
+    if (kv->type == KV_Q4_0)
+        j.scores = c->k.scores_q4, j.values = c->k.v_q4, j.weigh = c->k.weigh_q4;
     DR_ASSERT(n_runs <= c->N && kv->hs <= c->hs);
     int longest = 0, chunks = 0, want;
     c->task_start[0] = 0;

@@ -76,7 +76,7 @@ static inline __attribute__((always_inline)) void ATT(weigh_all)(int R, float *a
                                                                  att_ahead n)
 {
     int d = 0;
-    for (; d + 64 <= hs; d += 64, n.at += 64 * ATTN_TILE * sizeof(KT))
+    for (; d + 64 <= hs; d += 64, n.at += 64 * ATTN_TILE * n.lines)
         ATT(weigh)(R, 4, 0, acc + d, c, p, v + d, hs, j0, j1, n);
     n.lines = 0;
     for (; d + 16 <= hs; d += 16) ATT(weigh)(R, 1, 0, acc + d, c, p, v + d, hs, j0, j1, n);
@@ -111,7 +111,7 @@ static void ATT(rows)(int R, float *m, float *l, float *acc, const float *q, int
 {
     float c[ATT_R];
     int from = 0, to = ATTN_TILE;
-    ATT(scores_of)(R, p, q, hs, k, att_none);
+    if (k) ATT(scores_of)(R, p, q, hs, k, att_none);
     for (int r = 0; r < R; r++) {
         if (lo[r] < hi[r]) c[r] = soften(p + r * ATTN_TILE, m + r, l + r, lo[r], hi[r]);
         if (lo[r] > from) from = lo[r];
@@ -145,7 +145,7 @@ static void ATT(whole)(int R, float *m, float *l, float *acc, const float *q, in
 {
     float c[ATT_BLOCK];
     int r = 0;
-    for (; r < R; r += ATT_R, next_k.lines = 0)
+    for (; k && r < R; r += ATT_R, next_k.lines = 0)
         ATT(scores_of)(least(R - r, ATT_R), p + r * ATTN_TILE, q + r * hs, hs, k, next_k);
     r = 0;
 #ifdef V_QUADS
@@ -174,10 +174,13 @@ static void ATT(attn)(float *m, float *l, float *acc, const float *q, int R, int
     }
 #endif
     if (!lo) {
-        size_t half = next_bytes / 2;
-        att_ahead next_k = { next, (int)((half / 64 + (size_t)hs - 1) / (size_t)hs) };
-        att_ahead next_v = { (const char *)next + half, next_k.lines };
-        if (!next) next_k.lines = next_v.lines = 0;
+        att_ahead next_k = att_none, next_v = att_none;
+        if (next) {                     /* its first half while keys are read, if they are */
+            size_t half = k ? next_bytes / 2 : 0;
+            next_k = (att_ahead){ next, (int)((half / 64 + (size_t)hs - 1) / (size_t)hs) };
+            next_v = (att_ahead){ (const char *)next + half,
+                                  (int)(((next_bytes - half) / 64 + (size_t)hs - 1) / (size_t)hs) };
+        }
         for (int r = 0; r < R; r += ATT_BLOCK, next_k.lines = next_v.lines = 0)
             ATT(whole)(least(R - r, ATT_BLOCK), m + r, l + r, acc + r * hs, q + r * hs, hs, k, v,
                        p + r * ATTN_TILE, next_k, next_v);

@@ -49,7 +49,7 @@ typedef void mul_fn(float *y, size_t ldy, const void *w, size_t row_bytes, int R
 typedef void quant_fn(void *dst, const float *x, const float *w, int64_t rows, int64_t K);
 
 /* One tile of attention (docs/numerics.md, step 2) for R query rows of one KV head.
- * q (R,hs) f32 scaled. k: (hs,64) transposed tile; v: (64,hs); both of the slot's type.
+ * q (R,hs) f32 scaled; k NULL (f32 alone): p has the scores already. k: (hs,64) transposed tile; v: (64,hs); both of the slot's type.
  * Row r sees positions lo[r] <= j < hi[r] of the tile (lo >= hi: none, untouched); lo NULL: all see
  * the whole tile.
  * m, l (R,): running maximum and sum; acc (R,hs). p: (R + 2*hs)*64 floats of
@@ -58,11 +58,23 @@ typedef void attn_fn(float *m, float *l, float *acc, const float *q, int R, int 
                      const void *k, const void *v, const int *lo, const int *hi, float *p,
                      const void *next, size_t next_bytes);
 
-/* The same straight from a quantised cache, for rows that see the whole tile. head: kv_tile.h. hs a
- * multiple of 32; p: (4 + hs/32)*64 floats; next: the head's tile that will be read after this one,
- * NULL if there is no need to fetch it. */
-typedef void attn_quant_fn(float *m, float *l, float *acc, const float *q, int R, int hs,
-                           const void *head, float *p, const void *next);
+/* Query rows as the scores of a quantised cache want them: quant_q8's output for each. */
+typedef struct {
+    const int8_t *q;            /* (R,hs) */
+    const float *d;             /* (R,hs/32) */
+    const int16_t *s16;         /* (R,hs/16) */
+} attn_rows8;
+
+/* s (R,64) = scores of all positions of a quantised tile; head: kv_tile.h. scratch: (hs + hs/32)*64
+ * floats, 64-byte aligned. */
+typedef void attn_scores_fn(float *s, const attn_rows8 *q, int R, int hs, const void *head,
+                            float *scratch);
+
+/* The rest of attn_fn with values straight from a quantised tile, for rows that see all of it.
+ * p (R,64): their scores, used up. scratch: (hs/32)*64 floats. next: the tile that will be read
+ * after this one, or NULL. */
+typedef void attn_weigh_fn(float *m, float *l, float *acc, float *p, int R, int hs,
+                           const void *head, float *scratch, const void *next);
 
 typedef struct {
     mul_fn *mul[KERN_MAX_TYPE];          /* by dtype; NULL: not a type */
@@ -83,12 +95,11 @@ typedef struct {
     void (*add)(float *y, const float *x, int64_t n);                     /* y += x */
     void (*swiglu)(float *y, const float *g, const float *u, int64_t n);  /* y = silu(g)*u */
     attn_fn *attn_f32, *attn_f16, *attn_bf16;
-    /* A head's tile of a quantised cache (kv_tile.h), all 64 positions, as attn_f32 wants it: k
-     * (hs,64), v (64,hs); hs a multiple of 32 */
-    void (*kv_q8)(float *k, float *v, const void *head, int hs);
-    void (*kv_q4)(float *k, float *v, const void *head, int hs);
-    /* NULL: no faster than attn_f32 of what those give, with any number of rows */
-    attn_quant_fn *attn_q8, *attn_q4;
+    attn_scores_fn *scores_q8, *scores_q4;
+    /* v (64,hs): the values of a quantised tile as attn_f32 wants them; hs a multiple of 32 */
+    void (*v_q8)(float *v, const void *head, int hs);
+    void (*v_q4)(float *v, const void *head, int hs);
+    attn_weigh_fn *weigh_q8, *weigh_q4;     /* NULL: no faster than those and attn_f32 */
     /* x (n,) times a Hadamard matrix of order n / sqrt(n), in place; n a power of two, 32 … 512 */
     void (*hadamard)(float *x, int n);
     /* K values as Q4_0: 16 bytes and a scale, not yet f16, a block */

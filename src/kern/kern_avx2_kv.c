@@ -4,6 +4,8 @@
 #include <immintrin.h>
 #include <math.h>
 #include "kern/kv_tile.h"
+#include "kern/vec_avx2.h"
+#include "kern/scores_body.h"
 
 static inline __m256 bytes(const int8_t *p)             /* eight int8 as f32 */
 {
@@ -18,21 +20,11 @@ static inline __m256 nibbles(__m256i u)
     return _mm256_cvtepi32_ps(_mm256_sub_epi32(u, _mm256_set1_epi32(8)));
 }
 
-static void kv_q8(float *k, float *v, const void *head, int hs)
+static void v_q8(float *v, const void *head, int hs)
 {
-    const char *pk = head, *pv = pk + kv_tile_bytes(8, hs);
-    const uint16_t *dk = (const uint16_t *)pk, *dv = (const uint16_t *)pv;
-    const int8_t *qk = (const int8_t *)(pk + kv_tile_scales(hs));
+    const char *pv = (const char *)head + kv_tile_bytes(8, hs);
+    const uint16_t *dv = (const uint16_t *)pv;
     const int8_t *qv = (const int8_t *)(pv + kv_tile_scales(hs));
-    for (int b = 0; b < hs / QBLOCK; b++, dk += ATTN_TILE) {
-        __m256 d[8];
-        for (int i = 0; i < 8; i++)
-            d[i] = _mm256_cvtph_ps(_mm_loadu_si128((const void *)(dk + 8 * i)));
-        for (int e = 0; e < QBLOCK; e++, qk += ATTN_TILE, k += ATTN_TILE)
-#pragma GCC unroll 8
-            for (int i = 0; i < 8; i++)
-                _mm256_storeu_ps(k + 8 * i, _mm256_mul_ps(bytes(qk + 8 * i), d[i]));
-    }
     for (int b = 0; b < hs / QBLOCK * ATTN_TILE; b++, qv += QBLOCK, v += QBLOCK) {
         __m256 d = half(dv[b]);
 #pragma GCC unroll 4
@@ -41,26 +33,12 @@ static void kv_q8(float *k, float *v, const void *head, int hs)
     }
 }
 
-static void kv_q4(float *k, float *v, const void *head, int hs)
+static void v_q4(float *v, const void *head, int hs)
 {
     const __m256i low = _mm256_set1_epi32(15);
-    const char *pk = head, *pv = pk + kv_tile_bytes(4, hs);
-    const uint16_t *dk = (const uint16_t *)pk, *dv = (const uint16_t *)pv;
-    const uint8_t *qk = (const uint8_t *)(pk + kv_tile_scales(hs));
+    const char *pv = (const char *)head + kv_tile_bytes(4, hs);
+    const uint16_t *dv = (const uint16_t *)pv;
     const uint8_t *qv = (const uint8_t *)(pv + kv_tile_scales(hs));
-    for (int b = 0; b < hs / QBLOCK; b++, dk += ATTN_TILE, k += 16 * ATTN_TILE) {
-        __m256 d[8];
-        for (int i = 0; i < 8; i++)
-            d[i] = _mm256_cvtph_ps(_mm_loadu_si128((const void *)(dk + 8 * i)));
-        for (int e = 0; e < 16; e++, qk += ATTN_TILE, k += ATTN_TILE)
-#pragma GCC unroll 8
-            for (int i = 0; i < 8; i++) {
-                __m256i u = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const void *)(qk + 8 * i)));
-                __m256 lo = nibbles(_mm256_and_si256(u, low)), hi = nibbles(_mm256_srli_epi32(u, 4));
-                _mm256_storeu_ps(k + 8 * i, _mm256_mul_ps(lo, d[i]));
-                _mm256_storeu_ps(k + 16 * ATTN_TILE + 8 * i, _mm256_mul_ps(hi, d[i]));
-            }
-    }
     for (int b = 0; b < hs / QBLOCK * ATTN_TILE; b++, qv += 16, v += QBLOCK) {
         __m256 d = half(dv[b]);
 #pragma GCC unroll 2
@@ -146,8 +124,10 @@ void kern_init_avx2_kv(kern *k)
 {
     k->hadamard = hadamard;
     k->quant_q4 = quant_q4;
-    k->kv_q8 = kv_q8;
-    k->kv_q4 = kv_q4;
+    k->scores_q8 = scores_q8;
+    k->scores_q4 = scores_q4;
+    k->v_q8 = v_q8;
+    k->v_q4 = v_q4;
 }
 #else
 typedef int kern_avx2_kv_not_here;

@@ -3,6 +3,7 @@
 #if defined(__x86_64__)
 #include <math.h>
 #include <stdbool.h>
+#include <string.h>
 #include "kern/kv_tile.h"
 #include "kern/vec_avx512.h"
 #include "kern/soft_body.h"
@@ -20,20 +21,11 @@ static inline __m512 halves(const uint16_t *p)
 /* Nibble u as the float u - 8: a table of sixteen, whose index is four bits wide. */
 #define NIBBLES _mm512_set_ps(7, 6, 5, 4, 3, 2, 1, 0, -1, -2, -3, -4, -5, -6, -7, -8)
 
-static void kv_q8(float *k, float *v, const void *head, int hs)
+static void v_q8(float *v, const void *head, int hs)
 {
-    const char *pk = head, *pv = pk + kv_tile_bytes(8, hs);
-    const uint16_t *dk = (const uint16_t *)pk, *dv = (const uint16_t *)pv;
-    const int8_t *qk = (const int8_t *)(pk + kv_tile_scales(hs));
+    const char *pv = (const char *)head + kv_tile_bytes(8, hs);
+    const uint16_t *dv = (const uint16_t *)pv;
     const int8_t *qv = (const int8_t *)(pv + kv_tile_scales(hs));
-    for (int b = 0; b < hs / QBLOCK; b++, dk += ATTN_TILE) {
-        __m512 d[4];
-        for (int i = 0; i < 4; i++) d[i] = halves(dk + 16 * i);
-        for (int e = 0; e < QBLOCK; e++, qk += ATTN_TILE, k += ATTN_TILE)
-#pragma GCC unroll 4
-            for (int i = 0; i < 4; i++)
-                _mm512_storeu_ps(k + 16 * i, _mm512_mul_ps(bytes(qk + 16 * i), d[i]));
-    }
     for (int b = 0; b < hs / QBLOCK * ATTN_TILE; b++, qv += QBLOCK, v += QBLOCK) {
         __m512 d = _mm512_cvtph_ps(_mm256_set1_epi16((short)dv[b]));
         _mm512_storeu_ps(v, _mm512_mul_ps(bytes(qv), d));
@@ -41,26 +33,12 @@ static void kv_q8(float *k, float *v, const void *head, int hs)
     }
 }
 
-static void kv_q4(float *k, float *v, const void *head, int hs)
+static void v_q4(float *v, const void *head, int hs)
 {
     const __m512 table = NIBBLES;
-    const char *pk = head, *pv = pk + kv_tile_bytes(4, hs);
-    const uint16_t *dk = (const uint16_t *)pk, *dv = (const uint16_t *)pv;
-    const uint8_t *qk = (const uint8_t *)(pk + kv_tile_scales(hs));
+    const char *pv = (const char *)head + kv_tile_bytes(4, hs);
+    const uint16_t *dv = (const uint16_t *)pv;
     const uint8_t *qv = (const uint8_t *)(pv + kv_tile_scales(hs));
-    for (int b = 0; b < hs / QBLOCK; b++, dk += ATTN_TILE, k += 16 * ATTN_TILE) {
-        __m512 d[4];
-        for (int i = 0; i < 4; i++) d[i] = halves(dk + 16 * i);
-        for (int e = 0; e < 16; e++, qk += ATTN_TILE, k += ATTN_TILE)
-#pragma GCC unroll 4
-            for (int i = 0; i < 4; i++) {
-                __m512i u = _mm512_cvtepu8_epi32(_mm_loadu_si128((const void *)(qk + 16 * i)));
-                __m512 lo = _mm512_permutexvar_ps(u, table);
-                __m512 hi = _mm512_permutexvar_ps(_mm512_srli_epi32(u, 4), table);
-                _mm512_storeu_ps(k + 16 * i, _mm512_mul_ps(lo, d[i]));
-                _mm512_storeu_ps(k + 16 * ATTN_TILE + 16 * i, _mm512_mul_ps(hi, d[i]));
-            }
-    }
     for (int b = 0; b < hs / QBLOCK * ATTN_TILE; b++, qv += 16, v += QBLOCK) {
         __m512 d = _mm512_cvtph_ps(_mm256_set1_epi16((short)dv[b]));
         __m512i u = _mm512_cvtepu8_epi32(_mm_loadu_si128((const void *)qv));
@@ -70,7 +48,116 @@ static void kv_q4(float *k, float *v, const void *head, int hs)
     }
 }
 
-/* ---- attention straight from the quantised tile, for few rows ---- */
+/* ---- scores ---- */
+
+/* Four elements of 64 positions, a row of bytes each, to four registers of sixteen positions with
+ * their four elements in a dword. */
+static inline void four_by_four(__m512i k[4])
+{
+    __m512i a = _mm512_unpacklo_epi8(k[0], k[1]), b = _mm512_unpackhi_epi8(k[0], k[1]);
+    __m512i c = _mm512_unpacklo_epi8(k[2], k[3]), d = _mm512_unpackhi_epi8(k[2], k[3]);
+    __m512i t0 = _mm512_unpacklo_epi16(a, c), t1 = _mm512_unpackhi_epi16(a, c);
+    __m512i t2 = _mm512_unpacklo_epi16(b, d), t3 = _mm512_unpackhi_epi16(b, d);
+    a = _mm512_shuffle_i32x4(t0, t1, 0x44), b = _mm512_shuffle_i32x4(t2, t3, 0x44);
+    c = _mm512_shuffle_i32x4(t0, t1, 0xee), d = _mm512_shuffle_i32x4(t2, t3, 0xee);
+    k[0] = _mm512_shuffle_i32x4(a, b, 0x88), k[1] = _mm512_shuffle_i32x4(a, b, 0xdd);
+    k[2] = _mm512_shuffle_i32x4(c, d, 0x88), k[3] = _mm512_shuffle_i32x4(c, d, 0xdd);
+}
+
+/* A tile's keys, unsigned, as the dots want them: (hs/4,64) dwords. */
+static inline __attribute__((always_inline)) void keys(__m512i *to, int bits, const uint8_t *k,
+                                                       int hs)
+{
+    const __m512i top = _mm512_set1_epi8((char)0x80), low = _mm512_set1_epi8(15);
+    for (int b = 0; b < hs / QBLOCK; b++, to += QBLOCK)
+        for (int g = 0; g < bits; g++, k += 4 * ATTN_TILE) {
+            __m512i a[4];
+            UNROLL(4)
+            for (int i = 0; i < 4; i++) a[i] = _mm512_loadu_si512(k + i * ATTN_TILE);
+            four_by_four(a);
+            UNROLL(4)
+            for (int i = 0; i < 4; i++) {
+                if (bits == 8) {
+                    to[4 * g + i] = _mm512_xor_si512(a[i], top);
+                    continue;
+                }
+                to[4 * g + i] = _mm512_and_si512(a[i], low);
+                to[16 + 4 * g + i] = _mm512_and_si512(_mm512_srli_epi16(a[i], 4), low);
+            }
+        }
+}
+
+/* R rows' scores. s is a chain over blocks, its steps those of a quantised product; unsigned keys
+ * are taken back by where the sums start. */
+static inline __attribute__((always_inline)) void dots(int R, int offset, float *s,
+                                                       const int8_t *q, const float *dq,
+                                                       const int16_t *s16, int hs,
+                                                       const __m512i *k, const float *dk)
+{
+    int B = hs / QBLOCK;
+    vf acc[12];
+    UNROLL(12)
+    for (int i = 0; i < 4 * R; i++) acc[i] = v_set(0);
+    for (int b = 0; b < B; b++, dk += ATTN_TILE, q += QBLOCK) {
+        __m512i sum[12];
+        UNROLL(3)
+        for (int r = 0; r < R; r++) {
+            int A = s16[2 * (r * B + b)] + s16[2 * (r * B + b) + 1];
+            UNROLL(4)
+            for (int i = 0; i < 4; i++) sum[4 * r + i] = _mm512_set1_epi32(-offset * A);
+        }
+        for (int g = 0; g < QBLOCK / 4; g++, k += 4) {
+            UNROLL(3)
+            for (int r = 0; r < R; r++) {
+                int32_t x;
+                memcpy(&x, q + r * hs + 4 * g, sizeof x);
+                __m512i xx = _mm512_set1_epi32(x);
+                UNROLL(4)
+                for (int i = 0; i < 4; i++)
+                    sum[4 * r + i] = _mm512_dpbusd_epi32(sum[4 * r + i], k[i], xx);
+            }
+        }
+        UNROLL(3)
+        for (int r = 0; r < R; r++) {
+            vf w = v_set(dq[r * B + b]);
+            UNROLL(4)
+            for (int i = 0; i < 4; i++)
+                acc[4 * r + i] = v_fma(_mm512_cvtepi32_ps(sum[4 * r + i]),
+                                       v_mul(v_load(dk + 16 * i), w), acc[4 * r + i]);
+        }
+    }
+    UNROLL(12)
+    for (int i = 0; i < 4 * R; i++) v_store(s + 16 * i, acc[i]);
+}
+
+static inline __attribute__((always_inline)) void scores(int bits, float *s,
+                                                         const attn_rows8 *q, int R, int hs,
+                                                         const char *head, float *scratch)
+{
+    __m512i *k = (__m512i *)scratch;
+    float *dk = scratch + hs / 4 * ATTN_TILE;
+    int B = hs / QBLOCK, r = 0, offset = bits == 8 ? 128 : 8;
+    keys(k, bits, (const uint8_t *)head + kv_tile_scales(hs), hs);
+    for (int i = 0; i < ATTN_TILE * B; i += 16) v_store(dk + i, halves((const uint16_t *)head + i));
+    for (; r + 3 <= R; r += 3)
+        dots(3, offset, s + r * ATTN_TILE, q->q + r * hs, q->d + r * B, q->s16 + 2 * r * B, hs, k, dk);
+    if (R - r == 2)
+        dots(2, offset, s + r * ATTN_TILE, q->q + r * hs, q->d + r * B, q->s16 + 2 * r * B, hs, k, dk);
+    if (R - r == 1)
+        dots(1, offset, s + r * ATTN_TILE, q->q + r * hs, q->d + r * B, q->s16 + 2 * r * B, hs, k, dk);
+}
+
+static void scores_q8(float *s, const attn_rows8 *q, int R, int hs, const void *head, float *scratch)
+{
+    scores(8, s, q, R, hs, head, scratch);
+}
+
+static void scores_q4(float *s, const attn_rows8 *q, int R, int hs, const void *head, float *scratch)
+{
+    scores(4, s, q, R, hs, head, scratch);
+}
+
+/* ---- values straight from the tile, for few rows ---- */
 
 enum { FEW = 4 };                       /* rows at once: sixteen sums, and room for scales */
 
@@ -81,41 +168,6 @@ static inline __attribute__((always_inline)) vf values(const uint8_t *p, int bit
     __m512i u = _mm512_cvtepu8_epi32(_mm_loadu_si128((const void *)p));
     if (high) u = _mm512_srli_epi32(u, 4);
     return _mm512_permutexvar_ps(u, NIBBLES);
-}
-
-static inline __attribute__((always_inline)) void few_scores(int R, int bits, float *s,
-                                                             const float *q, int hs,
-                                                             const char *k, att_ahead n)
-{
-    const uint16_t *scale = (const uint16_t *)k;
-    const uint8_t *at = (const uint8_t *)k + kv_tile_scales(hs);
-    vf acc[FEW * 4];
-    UNROLL(16)
-    for (int i = 0; i < R * 4; i++) acc[i] = v_set(0);
-    for (int b = 0; b < hs / QBLOCK; b++, scale += ATTN_TILE, q += QBLOCK) {
-        vf d[4];
-        UNROLL(4)
-        for (int i = 0; i < 4; i++) d[i] = halves(scale + 16 * i);
-        UNROLL(2)
-        for (int half = 0; half < 2; half++) {
-            for (int e = 0; e < 16; e++) {
-                const uint8_t *row = at + (bits == 8 ? 16 * half + e : e) * ATTN_TILE;
-                vf kk[4];
-                att_fetch(&n);
-                UNROLL(4)
-                for (int i = 0; i < 4; i++) kk[i] = v_mul(values(row + 16 * i, bits, half), d[i]);
-                UNROLL(4)
-                for (int r = 0; r < R; r++) {
-                    vf x = v_set(q[r * hs + 16 * half + e]);
-                    UNROLL(4)
-                    for (int i = 0; i < 4; i++) acc[r * 4 + i] = v_fma(x, kk[i], acc[r * 4 + i]);
-                }
-            }
-        }
-        at += kv_tile_block(bits) * ATTN_TILE;
-    }
-    UNROLL(16)
-    for (int i = 0; i < R * 4; i++) v_store(s + 16 * i, acc[i]);
 }
 
 /* Blocks b .. b+W-1 of the head's V; d (64,B): its scales. */
@@ -153,23 +205,21 @@ static inline __attribute__((always_inline)) void few_weigh(int R, int W, int bi
 }
 
 static inline __attribute__((always_inline)) void few_rows(int R, int bits, float *m, float *l,
-                                                           float *acc, const float *q, int hs,
-                                                           const char *head, float *p,
+                                                           float *acc, float *p, int hs,
+                                                           const char *head, float *d,
                                                            const char *next)
 {
     const char *v = head + kv_tile_bytes(bits, hs);
     const uint16_t *scale = (const uint16_t *)v;
-    float c[FEW], *d = p + FEW * ATTN_TILE;             /* (64,B) */
-    int B = hs / QBLOCK;
-    att_ahead ahead = { next, next != NULL };          /* about a line at a step */
-    few_scores(R, bits, p, q, hs, head, ahead);
+    float c[FEW];
+    int B = hs / QBLOCK, b = 0;
+    size_t pair = 2 * kv_tile_block(bits);
+    att_ahead ahead = { next, next ? bits / 4 : 0 };
     if (R == 4) soften4(p, m, l, c);
     else for (int r = 0; r < R; r++) c[r] = soften(p + r * ATTN_TILE, m + r, l + r, 0, ATTN_TILE);
     for (int i = 0; i < ATTN_TILE * B; i += 16) v_store(d + i, halves(scale + i));
-    if (next) ahead.at += kv_tile_bytes(bits, hs);
     v += kv_tile_scales(hs);
-    int b = 0;
-    for (; b + 2 <= B; b += 2, acc += 2 * QBLOCK, v += 2 * kv_tile_block(bits)) {
+    for (; b + 2 <= B; b += 2, acc += 2 * QBLOCK, v += pair) {
         few_weigh(R, 2, bits, acc, c, p, (const uint8_t *)v, d + b, hs, ahead);
         ahead.at += 64 * ahead.lines * ATTN_TILE;
     }
@@ -177,30 +227,30 @@ static inline __attribute__((always_inline)) void few_rows(int R, int bits, floa
 }
 
 static inline __attribute__((always_inline)) void few(int bits, float *m, float *l, float *acc,
-                                                      const float *q, int R, int hs,
-                                                      const char *head, float *p, const char *next)
+                                                      float *p, int R, int hs, const char *head,
+                                                      float *d, const char *next)
 {
-    for (; R > 0; R -= FEW, m += FEW, l += FEW, acc += FEW * hs, q += FEW * hs) {
+    for (; R > 0; R -= FEW, m += FEW, l += FEW, acc += FEW * hs, p += FEW * ATTN_TILE) {
         switch (R) {
-        case 1: few_rows(1, bits, m, l, acc, q, hs, head, p, next); break;
-        case 2: few_rows(2, bits, m, l, acc, q, hs, head, p, next); break;
-        case 3: few_rows(3, bits, m, l, acc, q, hs, head, p, next); break;
-        default: few_rows(4, bits, m, l, acc, q, hs, head, p, next);
+        case 1: few_rows(1, bits, m, l, acc, p, hs, head, d, next); break;
+        case 2: few_rows(2, bits, m, l, acc, p, hs, head, d, next); break;
+        case 3: few_rows(3, bits, m, l, acc, p, hs, head, d, next); break;
+        default: few_rows(4, bits, m, l, acc, p, hs, head, d, next);
         }
         next = NULL;
     }
 }
 
-static void attn_q8(float *m, float *l, float *acc, const float *q, int R, int hs,
-                    const void *head, float *p, const void *next)
+static void weigh_q8(float *m, float *l, float *acc, float *p, int R, int hs, const void *head,
+                     float *scratch, const void *next)
 {
-    few(8, m, l, acc, q, R, hs, head, p, next);
+    few(8, m, l, acc, p, R, hs, head, scratch, next);
 }
 
-static void attn_q4(float *m, float *l, float *acc, const float *q, int R, int hs,
-                    const void *head, float *p, const void *next)
+static void weigh_q4(float *m, float *l, float *acc, float *p, int R, int hs, const void *head,
+                     float *scratch, const void *next)
 {
-    few(4, m, l, acc, q, R, hs, head, p, next);
+    few(4, m, l, acc, p, R, hs, head, scratch, next);
 }
 
 /* Lanes whose number has bit s: the partner less this; the others: the sum. */
@@ -259,10 +309,12 @@ void kern_init_avx512_kv(kern *k)
 {
     k->hadamard = hadamard;
     k->quant_q4 = quant_q4;
-    k->kv_q8 = kv_q8;
-    k->kv_q4 = kv_q4;
-    k->attn_q8 = attn_q8;
-    k->attn_q4 = attn_q4;
+    k->scores_q8 = scores_q8;
+    k->scores_q4 = scores_q4;
+    k->v_q8 = v_q8;
+    k->v_q4 = v_q4;
+    k->weigh_q8 = weigh_q8;
+    k->weigh_q4 = weigh_q4;
 }
 #else
 typedef int kern_avx512_kv_not_here;

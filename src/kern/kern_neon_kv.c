@@ -3,6 +3,8 @@
 #if defined(__aarch64__)
 #include <arm_neon.h>
 #include "kern/kv_tile.h"
+#include "kern/vec_neon.h"
+#include "kern/scores_body.h"
 #include "kern/unroll.h"
 
 static inline float32x4_t halves(const uint16_t *p)
@@ -35,20 +37,11 @@ static inline int8x16_t high(uint8x16_t u)
     return vsubq_s8(vreinterpretq_s8_u8(vshrq_n_u8(u, 4)), vdupq_n_s8(8));
 }
 
-static void kv_q8(float *k, float *v, const void *head, int hs)
+static void v_q8(float *v, const void *head, int hs)
 {
-    const char *pk = head, *pv = pk + kv_tile_bytes(8, hs);
-    const uint16_t *dk = (const uint16_t *)pk, *dv = (const uint16_t *)pv;
-    const int8_t *qk = (const int8_t *)(pk + kv_tile_scales(hs));
+    const char *pv = (const char *)head + kv_tile_bytes(8, hs);
+    const uint16_t *dv = (const uint16_t *)pv;
     const int8_t *qv = (const int8_t *)(pv + kv_tile_scales(hs));
-    for (int b = 0; b < hs / QBLOCK; b++, dk += ATTN_TILE) {
-        float32x4_t d[16];
-        UNROLL(16)
-        for (int i = 0; i < 16; i++) d[i] = halves(dk + 4 * i);
-        for (int e = 0; e < QBLOCK; e++, qk += ATTN_TILE, k += ATTN_TILE)
-            UNROLL(4)
-            for (int i = 0; i < 4; i++) put16(k + 16 * i, vld1q_s8(qk + 16 * i), d + 4 * i);
-    }
     for (int b = 0; b < hs / QBLOCK * ATTN_TILE; b++, qv += QBLOCK, v += QBLOCK) {
         float32x4_t one = half(dv[b]), d[4] = { one, one, one, one };
         put16(v, vld1q_s8(qv), d);
@@ -56,24 +49,11 @@ static void kv_q8(float *k, float *v, const void *head, int hs)
     }
 }
 
-static void kv_q4(float *k, float *v, const void *head, int hs)
+static void v_q4(float *v, const void *head, int hs)
 {
-    const char *pk = head, *pv = pk + kv_tile_bytes(4, hs);
-    const uint16_t *dk = (const uint16_t *)pk, *dv = (const uint16_t *)pv;
-    const uint8_t *qk = (const uint8_t *)(pk + kv_tile_scales(hs));
+    const char *pv = (const char *)head + kv_tile_bytes(4, hs);
+    const uint16_t *dv = (const uint16_t *)pv;
     const uint8_t *qv = (const uint8_t *)(pv + kv_tile_scales(hs));
-    for (int b = 0; b < hs / QBLOCK; b++, dk += ATTN_TILE, k += 16 * ATTN_TILE) {
-        float32x4_t d[16];
-        UNROLL(16)
-        for (int i = 0; i < 16; i++) d[i] = halves(dk + 4 * i);
-        for (int e = 0; e < 16; e++, qk += ATTN_TILE, k += ATTN_TILE)
-            UNROLL(4)
-            for (int i = 0; i < 4; i++) {
-                uint8x16_t u = vld1q_u8(qk + 16 * i);
-                put16(k + 16 * i, low(u), d + 4 * i);
-                put16(k + 16 * ATTN_TILE + 16 * i, high(u), d + 4 * i);
-            }
-    }
     for (int b = 0; b < hs / QBLOCK * ATTN_TILE; b++, qv += 16, v += QBLOCK) {
         float32x4_t one = half(dv[b]), d[4] = { one, one, one, one };
         uint8x16_t u = vld1q_u8(qv);
@@ -119,8 +99,10 @@ void kern_init_neon_kv(kern *k);
 void kern_init_neon_kv(kern *k)
 {
     k->quant_q4 = quant_q4;
-    k->kv_q8 = kv_q8;
-    k->kv_q4 = kv_q4;
+    k->scores_q8 = scores_q8;
+    k->scores_q4 = scores_q4;
+    k->v_q8 = v_q8;
+    k->v_q4 = v_q4;
 }
 #else
 typedef int kern_neon_kv_not_here;

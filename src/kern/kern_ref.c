@@ -137,10 +137,10 @@ static void attn_row(float *m, float *l, float *acc, const float *q, int hs, con
 {
     float top = *m;
     for (int j = 0; j < ATTN_TILE; j++) {
+        float s = k ? 0 : p[j];
         p[j] = 0;
         if (j < lo || j >= hi) continue;
-        float s = 0;
-        for (int d = 0; d < hs; d++) s = fmaf(q[d], get(k, (size_t)(d * ATTN_TILE + j)), s);
+        for (int d = 0; k && d < hs; d++) s = fmaf(q[d], get(k, (size_t)(d * ATTN_TILE + j)), s);
         p[j] = s;
         if (s > top) top = s;
     }

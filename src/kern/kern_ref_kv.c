@@ -46,34 +46,63 @@ static float scale(const char *at, size_t i)
     return f16_to_f32(u);
 }
 
-/* Each value is its integer times its scale: exact in f32. */
-static void kv_q8(float *k, float *v, const void *head, int hs)
+/* Value d of a head at position j: the integer of its key. */
+static int key8(const char *pk, int hs, int d, int j)
 {
-    const char *pk = head, *pv = pk + kv_tile_bytes(8, hs);
-    const int8_t *qk = (const int8_t *)(pk + kv_tile_scales(hs));
-    const int8_t *qv = (const int8_t *)(pv + kv_tile_scales(hs));
+    return ((const int8_t *)pk + kv_tile_scales(hs))[d * ATTN_TILE + j];
+}
+
+static int key4(const char *pk, int hs, int d, int j)
+{
+    const uint8_t *q = (const uint8_t *)pk + kv_tile_scales(hs);
+    return (q[(d / QBLOCK * 16 + d % 16) * ATTN_TILE + j] >> d % QBLOCK / 16 * 4 & 15) - 8;
+}
+
+/* As a product of the type with rows of int8: whole sums of a block, then one float step. */
+static void scores(float *s, const attn_rows8 *q, int R, int hs, const char *pk,
+                   int (*key)(const char *, int, int, int))
+{
     int B = hs / QBLOCK;
-    for (int d = 0; d < hs; d++)
+    for (int r = 0; r < R; r++)
         for (int j = 0; j < ATTN_TILE; j++) {
-            k[d * ATTN_TILE + j] = (float)qk[d * ATTN_TILE + j] *
-                                   scale(pk, (size_t)(d / QBLOCK * ATTN_TILE + j));
-            v[j * hs + d] = (float)qv[j * hs + d] * scale(pv, (size_t)(j * B + d / QBLOCK));
+            float acc = 0;
+            for (int b = 0; b < B; b++) {
+                int S = 0;
+                for (int d = b * QBLOCK; d < (b + 1) * QBLOCK; d++)
+                    S += key(pk, hs, d, j) * q->q[r * hs + d];
+                acc = fmaf((float)S, scale(pk, (size_t)(b * ATTN_TILE + j)) * q->d[r * B + b], acc);
+            }
+            s[r * ATTN_TILE + j] = acc;
         }
 }
 
-static void kv_q4(float *k, float *v, const void *head, int hs)
+static void scores_q8(float *s, const attn_rows8 *q, int R, int hs, const void *head, float *scratch)
 {
-    const char *pk = head, *pv = pk + kv_tile_bytes(4, hs);
-    const uint8_t *qk = (const uint8_t *)(pk + kv_tile_scales(hs));
+    (void)scratch;
+    scores(s, q, R, hs, head, key8);
+}
+
+static void scores_q4(float *s, const attn_rows8 *q, int R, int hs, const void *head, float *scratch)
+{
+    (void)scratch;
+    scores(s, q, R, hs, head, key4);
+}
+
+/* Each value is its integer times its scale: exact in f32. */
+static void v_q8(float *v, const void *head, int hs)
+{
+    const char *pv = (const char *)head + kv_tile_bytes(8, hs);
+    const int8_t *qv = (const int8_t *)(pv + kv_tile_scales(hs));
+    for (int i = 0; i < ATTN_TILE * hs; i++) v[i] = (float)qv[i] * scale(pv, (size_t)(i / QBLOCK));
+}
+
+static void v_q4(float *v, const void *head, int hs)
+{
+    const char *pv = (const char *)head + kv_tile_bytes(4, hs);
     const uint8_t *qv = (const uint8_t *)(pv + kv_tile_scales(hs));
-    int B = hs / QBLOCK;
-    for (int d = 0; d < hs; d++) {
-        int b = d / QBLOCK, row = b * 16 + d % 16, shift = d % QBLOCK / 16 * 4;
-        for (int j = 0; j < ATTN_TILE; j++) {
-            int uk = qk[row * ATTN_TILE + j] >> shift & 15, uv = qv[j * B * 16 + row] >> shift & 15;
-            k[d * ATTN_TILE + j] = (float)(uk - 8) * scale(pk, (size_t)(b * ATTN_TILE + j));
-            v[j * hs + d] = (float)(uv - 8) * scale(pv, (size_t)(j * B + b));
-        }
+    for (int i = 0; i < ATTN_TILE * hs; i++) {
+        int u = qv[i / QBLOCK * 16 + i % 16] >> i % QBLOCK / 16 * 4 & 15;
+        v[i] = (float)(u - 8) * scale(pv, (size_t)(i / QBLOCK));
     }
 }
 
@@ -82,6 +111,8 @@ void kern_init_ref_kv(kern *k)
 {
     k->hadamard = hadamard;
     k->quant_q4 = quant_q4;
-    k->kv_q8 = kv_q8;
-    k->kv_q4 = kv_q4;
+    k->scores_q8 = scores_q8;
+    k->scores_q4 = scores_q4;
+    k->v_q8 = v_q8;
+    k->v_q4 = v_q4;
 }

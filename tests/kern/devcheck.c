@@ -329,6 +329,19 @@ static void kv_round(kv_type t, double *x, int hs, int most)
     if (quant) spread(x, hs, n);                // it is its own inverse
 }
 
+/* A query that meets a quantised cache: turned alike, and rounded as inputs of products are. */
+static void q_round(double *x, int hs)
+{
+    int n = hs & -hs;
+    spread(x, hs, n);
+    for (int b = 0; b < hs; b += 32) {
+        double top = 0;
+        for (int i = b; i < b + 32; i++) top = fabs(x[i]) > top ? fabs(x[i]) : top;
+        for (int i = b; i < b + 32; i++) x[i] = top == 0 ? 0 : rint(x[i] * 127 / top) * top / 127;
+    }
+    spread(x, hs, n);
+}
+
 /* y = x turned, in half order, in double. */
 static void turned(double *y, const float *x, const float *cs, int hs, bool adjacent)
 {
@@ -350,6 +363,7 @@ static void check_row(const world *w, const rows *r, int s, int t, int h)
     size_t nq = (size_t)w->nh * (size_t)hs, nk = (size_t)w->nkv * (size_t)hs;
     size_t row = (size_t)(r->off[s] + t);
     turned(q, r->q + row * nq + (size_t)(h * hs), r->cs + (size_t)t * (size_t)hs, hs, w->adjacent);
+    if (w->type == KV_Q8_0 || w->type == KV_Q4_0) q_round(q, hs);
     for (int j = lo; j <= t; j++) {
         turned(k, r->k + (size_t)(r->off[s] + j) * nk + (size_t)(g * hs),
                r->cs + (size_t)j * (size_t)hs, hs, w->adjacent);

@@ -498,79 +498,143 @@ static void check_hadamard(void)
     BENCH("hadamard", "128", 128 * 8.0, "GB/s", new.hadamard(x, 128));
 }
 
-static void tile_of(int bits, void (*fn)(float *, float *, const void *, int),
-                    void (*want)(float *, float *, const void *, int))
+/* A head's tile: any bits for values, scales of the size that they have. odd: rubbish and a NaN. */
+static uint8_t *tile_new(int bits, int hs, bool odd)
+{
+    size_t bytes = 2 * kv_tile_bytes(bits, hs), scales = kv_tile_scales(hs) / 2;
+    uint8_t *head = get(bytes);
+    for (size_t i = 0; i < bytes; i++) head[i] = (uint8_t)(int)(t_rand() * 1000);
+    for (size_t i = 0; i < 2 * scales; i++) {
+        uint16_t u = f32_to_f16(t_rand() * 0.02f);
+        if (odd && i % 97 == 5) u = 0x7e00;
+        if (odd && i % 97 == 6) u = (uint16_t)(t_rand() * 30000);
+        memcpy(head + (i < scales ? 2 * i : bytes / 2 + 2 * (i - scales)), &u, 2);
+    }
+    return head;
+}
+
+static void values_of(int bits, void (*fn)(float *, const void *, int),
+                      void (*want)(float *, const void *, int))
 {
     static const int dims[] = { 32, 64, 96, 128, 160, 512 };
-    size_t most = 2 * (size_t)T64 * 512;
+    size_t most = (size_t)T64 * 512;
     float *a = get((most + 2 * PAD) * 4), *b = get(most * 4);
     for (int z = 0; z < 6; z++) {
         int hs = dims[z];
-        size_t n = (size_t)T64 * (size_t)hs, bytes = 2 * kv_tile_bytes(bits, hs);
-        uint8_t *head = get(bytes);
+        size_t n = (size_t)T64 * (size_t)hs;
         for (int round = 0; round < 20; round++) {
-            for (size_t i = 0; i < bytes; i++) head[i] = (uint8_t)(int)(t_rand() * 1000);
-            if (round == 0) memset(head, 0xff, bytes);          // as pages come back used
-            for (size_t i = 0; i < 2 * n + 2 * PAD; i++) a[i] = 7;
-            want(b, b + n, head, hs);
-            fn(a + PAD, a + PAD + n, head, hs);
-            t_ok(same_n(a + PAD, b, 2 * n), __FILE__, __LINE__, "hs %d: other bits", hs);
-            for (int i = 0; i < PAD; i++) CHECK(a[i] == 7 && a[PAD + 2 * n + (size_t)i] == 7);
+            uint8_t *head = tile_new(bits, hs, round % 3 == 0);
+            if (round == 0) memset(head, 0xff, 2 * kv_tile_bytes(bits, hs)); // pages come back used
+            for (size_t i = 0; i < n + 2 * PAD; i++) a[i] = 7;
+            want(b, head, hs);
+            fn(a + PAD, head, hs);
+            t_ok(same_n(a + PAD, b, n), __FILE__, __LINE__, "hs %d: other bits", hs);
+            for (int i = 0; i < PAD; i++) CHECK(a[i] == 7 && a[PAD + n + (size_t)i] == 7);
+            char shape[32];
+            snprintf(shape, sizeof shape, "hs %d", hs);
+            if (round == 1 && (hs == 64 || hs == 128))
+                BENCH("kv values", shape, (double)n, "Gval/s", fn(a, head, hs));
+            mem_free(head);
         }
-        char shape[32];
-        snprintf(shape, sizeof shape, "hs %d", hs);
-        if (hs == 64 || hs == 128)
-            BENCH("kv tile", shape, 2.0 * (double)n, "Gval/s", fn(a, a + n, head, hs));
-        mem_free(head);
     }
     mem_free(a), mem_free(b);
 }
 
-static void check_kv_q8(void) { tile_of(8, new.kv_q8, ref.kv_q8); }
-static void check_kv_q4(void) { tile_of(4, new.kv_q4, ref.kv_q4); }
+static void check_v_q8(void) { values_of(8, new.v_q8, ref.v_q8); }
+static void check_v_q4(void) { values_of(4, new.v_q4, ref.v_q4); }
 
-/* Attention straight from a quantised tile is that of the tile as f32. */
-static void quant_attn(int bits, attn_quant_fn *fn)
+/* Rows of queries as quant_q8 gives them, -127 and 127 among them. */
+static attn_rows8 rows8_new(int R, int hs, float scale)
 {
-    static attn_state a, b;
-    static float q[MAX_R * MAX_HS], p[(MAX_R + 2 * MAX_HS) * T64], wide[2 * MAX_HS * T64];
+    size_t n = (size_t)R * (size_t)hs;
+    int8_t *q = get(n);
+    float *d = get(n / 8), *f = get((size_t)hs * 4);
+    int16_t *s16 = get(n / 8);
+    for (int r = 0; r < R; r++) {
+        for (int i = 0; i < hs; i++) f[i] = i % 5 ? t_rand() * scale : i % 2 ? scale : -scale;
+        ref.quant_q8(q + r * hs, d + r * (hs / 32), s16 + r * (hs / 16), f, hs);
+    }
+    mem_free(f);
+    return (attn_rows8){ q, d, s16 };
+}
+
+static void rows8_free(attn_rows8 q)
+{
+    mem_free((void *)q.q), mem_free((void *)q.d), mem_free((void *)q.s16);
+}
+
+static void scores_of(int bits, attn_scores_fn *fn, attn_scores_fn *want)
+{
+    static const int dims[] = { 32, 64, 96, 128, 512 };
+    static const int rows[] = { 1, 2, 3, 4, 5, 6, 8, 64 };
+    enum { MOST = 512 };
+    float *scratch = get((size_t)(MOST + MOST / 32) * T64 * 4);
+    float *a = get((64 * T64 + 2 * PAD) * 4), *b = get(64 * T64 * 4);
+    for (int z = 0; z < 5; z++)
+        for (int i = 0; i < 8; i++)
+            for (int round = 0; round < 3; round++) {
+                int hs = dims[z], R = rows[i];
+                uint8_t *head = tile_new(bits, hs, round == 1);
+                if (round == 2)                               // the largest sums that there are
+                    memset(head + kv_tile_scales(hs), bits == 8 ? 0x7f : 0, kv_tile_scales(hs) * 8);
+                attn_rows8 q = rows8_new(R, hs, round == 2 ? 1 : 3);
+                for (int k = 0; round == 2 && k < R * hs; k++) ((int8_t *)q.q)[k] = 127;
+                for (int k = 0; round == 2 && k < R * hs / 16; k++) ((int16_t *)q.s16)[k] = 16 * 127;
+                for (int k = 0; k < R * T64 + 2 * PAD; k++) a[k] = 7;
+                want(b, &q, R, hs, head, scratch);
+                fn(a + PAD, &q, R, hs, head, scratch);
+                t_ok(same_n(a + PAD, b, (size_t)(R * T64)), __FILE__, __LINE__,
+                     "R %d hs %d: other bits", R, hs);
+                for (int k = 0; k < PAD; k++) CHECK(a[k] == 7 && a[PAD + R * T64 + k] == 7);
+                char shape[32];
+                snprintf(shape, sizeof shape, "hs %d R %d", hs, R);
+                if (round == 0 && (hs == 64 || hs == 128) && (R == 1 || R == 4 || R == 64))
+                    BENCH("scores", shape, 2.0 * R * hs * T64, "Gop/s",
+                          fn(a, &q, R, hs, head, scratch));
+                mem_free(head), rows8_free(q);
+            }
+    mem_free(a), mem_free(b), mem_free(scratch);
+}
+
+static void check_scores_q8(void) { scores_of(8, new.scores_q8, ref.scores_q8); }
+static void check_scores_q4(void) { scores_of(4, new.scores_q4, ref.scores_q4); }
+
+/* The rest straight from a quantised tile is that of its values as f32. */
+static void weigh_of(int bits, attn_weigh_fn *fn)
+{
+    static attn_state a, b, c;
+    static float s[MAX_R * T64 + PAD], p[MAX_R * T64], wide[MAX_HS * T64], scratch[MAX_HS / 32 * T64];
     static const int dims[] = { 32, 64, 96, 128 };
     for (int z = 0; z < 4; z++)
         for (int R = 1; R <= 13; R++) {
             int hs = dims[z];
-            size_t bytes = 2 * kv_tile_bytes(bits, hs), scales = kv_tile_scales(hs) / 2;
-            uint8_t *head = get(bytes);
             memset(&a, 0, sizeof a);
             for (int r = 0; r < MAX_R; r++) a.m[r] = -INFINITY;
             b = a;
-            for (int tile = 0; tile < 4; tile++) {
-                for (int i = 0; i < hs * R; i++) q[i] = t_rand();
-                for (size_t i = 0; i < bytes; i++) head[i] = (uint8_t)(int)(t_rand() * 1000);
-                for (size_t i = 0; i < 2 * scales; i++) {
-                    uint16_t u = f32_to_f16(t_rand() * 0.02f);
-                    if (tile == 3 && i == 5) u = 0x7e00;            // a block that held a NaN
-                    memcpy(head + (i < scales ? 2 * i : bytes / 2 + 2 * (i - scales)), &u, 2);
-                }
-                (bits == 8 ? ref.kv_q8 : ref.kv_q4)(wide, wide + hs * T64, head, hs);
-                ref.attn_f32(b.m, b.l, b.acc, q, R, hs, wide, wide + hs * T64, NULL, NULL, p, NULL, 0);
-                memset(p, 0xff, sizeof p);
-                fn(a.m, a.l, a.acc, q, R, hs, head, p, tile % 2 ? head : NULL);
-                for (size_t i = (size_t)(4 + hs / QBLOCK) * T64; i < sizeof p / sizeof *p; i++)
-                    CHECK(isnan(p[i]));
+            for (int tile = 0; tile < 5; tile++) {
+                uint8_t *head = tile_new(bits, hs, tile == 3);
+                for (int i = 0; i < R * T64; i++) s[i] = p[i] = t_rand() * 9;
+                if (tile == 2) s[7] = p[7] = NAN;
+                for (int i = R * T64; i < R * T64 + PAD; i++) s[i] = 7;
+                (bits == 8 ? ref.v_q8 : ref.v_q4)(wide, head, hs);
+                ref.attn_f32(b.m, b.l, b.acc, wide, R, hs, NULL, wide, NULL, NULL, p, NULL, 0);
+                fn(a.m, a.l, a.acc, s, R, hs, head, scratch, tile % 2 ? head : NULL);
                 t_ok(same_n(a.m, b.m, sizeof a / sizeof *a.m), __FILE__, __LINE__,
                      "R %d hs %d tile %d: other bits", R, hs, tile);
+                for (int i = R * T64; i < R * T64 + PAD; i++) CHECK(s[i] == 7);
+                char shape[32];
+                snprintf(shape, sizeof shape, "hs %d R %d", hs, R);
+                c = a;
+                if (!tile && z % 2 && R <= 8 && !(R & (R - 1)))
+                    BENCH_OF("weigh", shape, 2.0 * R * hs * T64, "Gop/s", tops.f32(0.02),
+                             fn(c.m, c.l, c.acc, s, R, hs, head, scratch, NULL));
+                mem_free(head);
             }
-            char shape[32];
-            snprintf(shape, sizeof shape, "hs %d R %d", hs, R);
-            if (z % 2 && R <= 8 && !(R & (R - 1)))
-                BENCH_OF("attn", shape, 4.0 * R * hs * T64, "Gop/s", tops.f32(0.02),
-                         fn(a.m, a.l, a.acc, q, R, hs, head, p, NULL));
-            mem_free(head);
         }
 }
 
-static void check_attn_q8(void) { quant_attn(8, new.attn_q8); }
-static void check_attn_q4(void) { quant_attn(4, new.attn_q4); }
+static void check_weigh_q8(void) { weigh_of(8, new.weigh_q8); }
+static void check_weigh_q4(void) { weigh_of(4, new.weigh_q4); }
 
 static const struct { const char *name; size_t slot; void (*fn)(void); } checks[] = {
     { "mul_f32",    offsetof(kern, mul[DT_F32]),  check_mul_f32 },
@@ -590,10 +654,12 @@ static const struct { const char *name; size_t slot; void (*fn)(void); } checks[
     { "argmax",     offsetof(kern, argmax),       check_argmax },
     { "quant_q4",   offsetof(kern, quant_q4),     check_quant_q4 },
     { "hadamard",   offsetof(kern, hadamard),     check_hadamard },
-    { "kv_q8",      offsetof(kern, kv_q8),        check_kv_q8 },
-    { "kv_q4",      offsetof(kern, kv_q4),        check_kv_q4 },
-    { "attn_q8",    offsetof(kern, attn_q8),      check_attn_q8 },
-    { "attn_q4",    offsetof(kern, attn_q4),      check_attn_q4 },
+    { "scores_q8",  offsetof(kern, scores_q8),    check_scores_q8 },
+    { "scores_q4",  offsetof(kern, scores_q4),    check_scores_q4 },
+    { "v_q8",       offsetof(kern, v_q8),         check_v_q8 },
+    { "v_q4",       offsetof(kern, v_q4),         check_v_q4 },
+    { "weigh_q8",   offsetof(kern, weigh_q8),     check_weigh_q8 },
+    { "weigh_q4",   offsetof(kern, weigh_q4),     check_weigh_q4 },
 };
 enum { N_CHECKS = sizeof checks / sizeof *checks };
 /* the float products and all other slots are here (pack_bf16 with mul_bf16); quant_q8,
