@@ -174,11 +174,12 @@ def svg(results, rule=stats.RULE):
                        % (LEFT, y, w, BAR - 2, COLOURS[i % len(COLOURS)]))
             out.append('<path d="M%.1f %.1fH%.1f" stroke="#222" stroke-width="1.2"/>' % (LEFT + lo, mid - 1, LEFT + hi))
             note = figure(s["median"]) + (", %s of the bound" % percent(s["share"]) if s.get("share") is not None else "")
+            note += " †" if s["unkept"] else ""
             out.append('<text x="%.1f" y="%.1f">%s</text>' % (LEFT + max(w, hi) + 6, mid + 4, html.escape(note)))
             y += BAR
         y += GAP + 12
     m = results["machine"]
-    title = "tokens per second, median and range; %s, %d cores" % (m["processor"], m["cpus"])
+    title = "tokens per second, median and range (†: no run counts); %s, %d cores" % (m["processor"], m["cpus"])
     return "\n".join(['<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" width="%d" height="%d" '
                       'font-family="sans-serif" font-size="12" fill="#222">' % (FULL, y, FULL, y),
                       '<rect width="100%" height="100%" fill="#fff"/>',

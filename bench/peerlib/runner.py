@@ -17,7 +17,7 @@ FLAGS = ("avx2 fma f16c avx512f avx512bw avx512vl avx512_vnni avx512_bf16 avx512
 
 def machine():
     info = {"processor": platform.machine(), "flags": [], "cpus": len(os.sched_getaffinity(0)), "memory_gb": 0,
-            "kernel": platform.release()}
+            "kernel": platform.release().split("-")[0]}
     with open("/proc/cpuinfo") as f:
         for line in f:
             key, _, value = (x.strip() for x in line.partition(":"))
