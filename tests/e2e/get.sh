@@ -79,7 +79,7 @@ wrong "429 always" busy-always 'too many requests'
 wrong "404 of a file" file-404 'not found \(404\): you may not'
 wrong "a broken list" badjson 'not JSON'
 wrong "a list that is none" object 'not JSON'
-wrong "PyTorch only" pth 'PyTorch files only'
+wrong "PyTorch's weights alone" pth 'PyTorch files without the config.json or params.json'
 HF_TOKEN="a b" wrong "a strange token" good2 'HF_TOKEN holds'
 wrong "several GGUFs" ggufs 'has 3 GGUF files; choose one .*a-Q4_K_M.gguf, a-Q8_0.gguf, sub/a-F16.gguf'
 if HF_ENDPOINT=http://127.0.0.1:1 get --tries 2 hf:t/good9 2>err; then fail "no server, no error"
@@ -89,6 +89,19 @@ if HF_ENDPOINT=ftp://x get hf:t/good9 2>err; then fail "ftp"; else [ $? -eq 2 ] 
 right "names that lead out" traversal model.safetensors
 if [ "$(find "$DROVER_CACHE/models/hf--t--traversal" -type f | wc -l)" = 4 ] && [ ! -e "$T/evil" ] &&
    [ ! -e /tmp/evil ]; then ok; else fail "traversal: $(find "$T" -name '*evil*')"; fi
+
+# PyTorch's files, where there is nothing else: of each form what belongs to it
+# files NAME FILE...: exactly these were fetched
+files() {
+    got=$(cd "$DROVER_CACHE/models/hf--t--$1" && find . -type f ! -name drover.json | sort | tr '\n' ' ')
+    want=$(shift; printf './%s\n' "$@" | sort | tr '\n' ' ')
+    if [ "$got" = "$want" ]; then ok; else fail "$1: $got"; fi
+}
+right "Hugging Face's .bin" bin pytorch_model-00002-of-00002.bin
+files bin config.json tokenizer.json pytorch_model.bin.index.json pytorch_model-00001-of-00002.bin \
+    pytorch_model-00002-of-00002.bin
+right "Meta's .pth" meta consolidated.01.pth
+files meta params.json tokenizer.json consolidated.00.pth consolidated.01.pth
 
 # choosing a GGUF
 for c in 'ggufs/q8:a-Q8_0.gguf' 'ggufs/sub/a-F16.gguf:sub/a-F16.gguf' 'onegguf:deep/er/a-Q4_0.gguf' \

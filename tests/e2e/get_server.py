@@ -13,6 +13,7 @@ folder = sys.argv[1]
 rng = random.Random(7)
 BIG = rng.randbytes(300000)
 SMALL = {"config.json": b'{"model_type": "llama"}\n', "tokenizer.json": b"{}\n", "README.md": b"hello\n"}
+PYTORCH = {"params.json": b"{}\n", "pytorch_model.bin.index.json": b"{}\n"}
 lock = threading.Lock()
 seen = {}
 ports = []
@@ -46,6 +47,12 @@ def listing(repo):
         return [lfs("a-Q8_0-%05d-of-00003.gguf" % i) for i in (1, 2, 3)] + [lfs("b-Q4_0.gguf")]
     if repo == "pth":
         return files + [lfs("consolidated.00.pth")]
+    if repo == "bin":           # Hugging Face's older form, what training left, and a copy in a folder
+        return files + [lfs("pytorch_model-%05d-of-00002.bin" % i) for i in (1, 2)] + [
+            blob(n, d) for n, d in PYTORCH.items()] + [lfs("training_args.bin"), lfs("old/pytorch_model.bin")]
+    if repo == "meta":
+        return files[2:] + [blob("params.json", PYTORCH["params.json"]), lfs("consolidated.00.pth"),
+                            lfs("consolidated.01.pth"), lfs("other.pth")]
     if repo == "shorthash":
         files[1]["oid"] = "2" * 40
     if repo == "traversal":
@@ -98,8 +105,8 @@ class Hub(BaseHTTPRequestHandler):
         if m:
             return self.tree(m[1], m[2])
         m = re.fullmatch(r"/t/([\w-]+)/resolve/main/(.+)", self.path)
-        if m and m[2] in SMALL:
-            return self.plain(200, SMALL[m[2]])
+        if m and m[2] in {**SMALL, **PYTORCH}:
+            return self.plain(200, {**SMALL, **PYTORCH}[m[2]])
         if m:
             return self.weights(m[1], port)
         if self.path.startswith("/cdn/"):
