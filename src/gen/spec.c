@@ -2,7 +2,12 @@
  *
  * What pays: with k guesses a step evaluates k+1 columns and gives 1 + sum over j <= k of
  * p_1 … p_j tokens on average, p_i the chance that guess i comes true when those before it did. The
- * best k has the most tokens per time; 0 competes with it, at the cost of one column. */
+ * best k has the most tokens per time; 0 competes with it, at the cost of one column.
+ *
+ * Chances and times are beliefs, and wrong at first. So lookup keeps an account, in steps of one
+ * column: what its guesses saved, less what their columns cost, and a fiftieth of each plain step.
+ * A step that would overdraw it, were all its guesses wrong, is not made. Whatever the text and
+ * the machine, a reply takes no more than a fiftieth and a step or two longer than without guesses. */
 #include "gen/spec.h"
 #include <math.h>
 #include <string.h>
@@ -15,6 +20,7 @@ enum {
     PROBS = 16,                 /* a draft model's guesses by the probability it gave them */
     MEMORY = 64,                /* trials after which older ones count for less */
     COLS = SPEC_MAX + 1,
+    CREDIT = 12,                /* what was saved is worth as many steps at most */
     IDLE_MIN = 64, IDLE_MAX = 1024  /* tokens until a draft model that did not pay is asked again */
 };
 
@@ -25,6 +31,9 @@ struct spec {
     ngram *seen;
     tally by_len[LENS + 1], by_prob[PROBS];
     ngram_match now;                             /* of the text's end */
+    int32_t sent[SPEC_MAX];                      /* guesses of lookup that are being evaluated */
+    int n_sent, at_sent;
+    double account;
     double ns[COLS + 1];                         /* of a step of n columns; 0: not measured */
     int n_timed[COLS + 1];
     /* the draft model */
@@ -47,6 +56,8 @@ static void judge(tally *t, bool came)
     if (t->of >= MEMORY) t->came *= 1 - 1.0 / MEMORY, t->of *= 1 - 1.0 / MEMORY;
     t->came += came, t->of += 1;
 }
+
+static void save_up(spec *p, double steps) { p->account = fmin(p->account + steps, CREDIT); }
 
 static double chance(const tally *t) { return t->came / t->of; }
 
@@ -92,6 +103,9 @@ void spec_timed(spec *p, int n, int64_t ns)
     double w = any ? fmax(1.0 / (k + 1.5), 0.125) : 1;
     p->ns[n] = was + (x - was) * w;
     if (!any) p->ns[n] = x;
+    if (p->n_sent > n - 1) p->n_sent = n - 1;    /* some were not possible */
+    if (n == 1) save_up(p, 1.0 / 50);
+    else if (p->n_sent) save_up(p, 1 - x / cost(p, 1));
 }
 
 /* ---- lookup ---- */
@@ -109,7 +123,7 @@ static int best_lookup(const spec *p, int most, double *per_token)
         all *= chance(&p->by_len[len_row(p->now.len + j - 1)]);
         sum += all;
         double per = cost(p, j + 1) / sum;
-        if (per < best) best = *per_token = per, k = j;
+        if (per < best && cost(p, j + 1) <= (1 + p->account) * cost(p, 1)) best = *per_token = per, k = j;
     }
     return k;
 }
@@ -249,6 +263,7 @@ spec *spec_new(const spec_opt *o, const model *target, int n_ctx, dr_err *e)
         return NULL;
     }
     believe(p);
+    p->account = 1;
     p->seen = ngram_new(n_ctx, e);
     if (!p->seen || (o->kind == SPEC_DRAFT && open_draft(p, target, n_ctx, e))) {
         spec_free(p);
@@ -287,7 +302,7 @@ void spec_end(spec *p)
 {
     sampler_free(p->smp);
     p->smp = NULL;
-    p->n_made = p->at = 0;
+    p->n_made = p->at = p->n_sent = p->at_sent = 0;
 }
 
 void spec_took(spec *p, int32_t id)
@@ -296,6 +311,10 @@ void spec_took(spec *p, int32_t id)
     ngram_put(p->seen, id);
     p->now = ngram_find(p->seen);
     p->idle++;
+    if (p->at_sent < p->n_sent) {
+        if (p->sent[p->at_sent++] == id) save_up(p, 1);
+        else p->n_sent = p->at_sent = 0;
+    }
     if (p->at == p->n_made) return;
     bool came = p->made[p->at] == id;
     judge(&p->by_prob[p->prob[p->at]], came);
@@ -308,6 +327,7 @@ int spec_guess(spec *p, const spec_where *w, int32_t *out)
 {
     int most = w->room < p->o.max ? w->room : p->o.max, least = w->room < p->o.min ? w->room : p->o.min;
     double per = cost(p, 1);
+    p->n_sent = p->at_sent = 0;
     if (most < 1) return 0;
     /* the first steps are plain, and show what one takes */
     bool known = p->n_timed[1] >= 2;
@@ -321,6 +341,9 @@ int spec_guess(spec *p, const spec_where *w, int32_t *out)
             return draft_ask(p, w, most, !pays && try && !least ? 1 : least, fmin(with, per), out);
     }
     if (k < least && p->now.len) k = least;
-    if (k) ngram_copy(p->seen, p->now, k, out), p->n_made = p->at = 0;
+    if (!k) return 0;
+    ngram_copy(p->seen, p->now, k, out);
+    memcpy(p->sent, out, (size_t)k * sizeof *out);
+    p->n_sent = k, p->at_sent = p->n_made = p->at = 0;
     return k;
 }

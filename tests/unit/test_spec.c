@@ -98,6 +98,74 @@ static void copies_go_on(void **state)
     ngram_free(g);
 }
 
+/* ---- how many guesses: made-up times of steps, no model evaluated */
+
+/* Text against guesses: what follows `text`, of n letters, guess being the first of k > 0 guesses. */
+typedef int32_t (*author)(const int32_t *text, int n, int k, int32_t guess);
+
+static int32_t copies(const int32_t *text, int n, int k, int32_t guess)
+{
+    (void)k, (void)guess;
+    return text[n - 400];
+}
+
+static int32_t never_repeats(const int32_t *text, int n, int k, int32_t guess)
+{
+    (void)text, (void)k, (void)guess;
+    return n % 250;
+}
+
+/* As was foreseen while nobody bets on it, and otherwise when somebody does. */
+static int32_t spites(const int32_t *text, int n, int k, int32_t guess)
+{
+    return k ? (guess + 1) % 250 : text[n - 400];
+}
+
+/* Time of `want` tokens over that of as many plain steps, when n columns take t(n) of one's. */
+static double worth(author next, double (*t_of)(int n), int want)
+{
+    static int32_t text[8000];
+    dr_err e = {0};
+    spec *sp = spec_new(&(spec_opt){ SPEC_NGRAM, 0, 0, NULL }, m, 4096, &e);
+    sample_opt o = sample_opt_default();
+    int n = 400;
+    for (int i = 0; i < n; i++) text[i] = draw((uint64_t)i * 5, 250);
+    assert_int_equal(spec_begin(sp, &o, text, n, &e), DR_OK);
+    double time = 0;
+    for (int end = n + want; n < end;) {
+        int32_t out[SPEC_MAX];
+        spec_where w = { .tok = text, .n_tok = n - 1, .held = text + n - 1, .n_held = 1, .room = 100 };
+        int k = spec_guess(sp, &w, out), i = 0;
+        assert_in_range(k, 0, SPEC_MAX_DEFAULT);
+        spec_timed(sp, k + 1, (int64_t)(t_of(k + 1) * 1e6));
+        time += t_of(k + 1);
+        do {
+            text[n] = next(text, n, i < k ? k - i : 0, i < k ? out[i] : -1);
+            spec_took(sp, text[n++]);
+        } while (i < k && out[i++] == text[n - 1]);
+    }
+    spec_free(sp);
+    return time / want;
+}
+
+static double cheap(int n) { return 1 + 0.1 * (n - 1); }
+static double real(int n) { return n <= 4 ? 1 + 0.22 * (n - 1) : n <= 8 ? 2.5 : 4.5; }
+static double dear(int n) { return n; }
+
+static void lengths_that_pay(void **state)
+{
+    (void)state;
+    assert_true(worth(copies, cheap, 400) < 0.25);
+    assert_true(worth(copies, real, 400) < 0.40);
+    double (*const all[])(int) = { cheap, real, dear };
+    author const hard[] = { never_repeats, spites, copies };
+    for (int i = 0; i < 3; i++)
+        for (int k = 0; k < 3; k++) {
+            double w = worth(hard[k], all[i], 300);
+            if (w > 1.0 + 1.0 / 50 + 2.0 / 300) fail_msg("costs %d, author %d: %.3f", i, k, w);
+        }
+}
+
 /* ---- the same reply */
 
 typedef struct {
@@ -501,7 +569,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(finds_longest), cmocka_unit_test(forgets_the_oldest),
-        cmocka_unit_test(copies_go_on), cmocka_unit_test(same_reply),
+        cmocka_unit_test(copies_go_on),
+        cmocka_unit_test(lengths_that_pay), cmocka_unit_test(same_reply),
         cmocka_unit_test(same_reply_drafted), cmocka_unit_test(stop_strings),
         cmocka_unit_test(constraints), cmocka_unit_test(one_after_another),
         cmocka_unit_test(cancelled), cmocka_unit_test(public_api),
