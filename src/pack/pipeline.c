@@ -23,7 +23,7 @@
 
 /* Weights in a chunk, chunks in a slice: two slices stay in the last cache until they are written,
  * and there is work for many threads. */
-enum { CHUNK = 16384, CHUNKS = 128, COPIED = 16 };    /* and slices' worth that are copied at once */
+enum { CHUNK = 16384, CHUNKS = 128, COPIED = 4 };     /* and slices' worth that are copied at once */
 
 typedef struct {
     uint8_t *p;
