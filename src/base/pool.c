@@ -28,10 +28,15 @@ typedef struct {
     _Alignas(128) atomic_uint_fast64_t range;    /* next in the low half, end in the high */
 } share;
 
+/* What a worker starts with; the pool keeps it, so that the memory that a pool holds does not depend
+ * on how far its workers are. */
+typedef struct { pool *p; int id; void (*begin)(void *, int); void *arg; } worker_arg;
+
 struct pool {
     int n, n_started;
     bool crowded;                       /* more threads than CPUs: spinning would steal time */
     pthread_t *thread;
+    worker_arg *start;                  /* (n,) */
     share *shares;
     void (*fn)(void *, int, int);
     void *arg;
@@ -42,8 +47,6 @@ struct pool {
     pthread_mutex_t mu;
     pthread_cond_t wake;
 };
-
-typedef struct { pool *p; int id; void (*begin)(void *, int); void *arg; } worker_arg;
 
 static inline void cpu_relax(void)
 {
@@ -130,7 +133,6 @@ static void await_job(pool *p, unsigned seen)
 static void *worker(void *v)
 {
     worker_arg a = *(worker_arg *)v;
-    mem_free(v);
     if (a.begin) a.begin(a.arg, a.id);
     for (unsigned seen = 0;;) {
         await_job(a.p, seen);
@@ -187,8 +189,9 @@ pool *pool_new_with(int n_threads, void (*begin)(void *, int), void *arg, dr_err
     pthread_mutex_init(&p->mu, NULL);
     pthread_cond_init(&p->wake, NULL);
     p->thread = mem_zalloc((size_t)n_threads, sizeof *p->thread);
+    p->start = mem_zalloc((size_t)n_threads, sizeof *p->start);
     p->shares = mem_aligned((size_t)n_threads * sizeof *p->shares);
-    if (!p->thread || !p->shares) {
+    if (!p->thread || !p->start || !p->shares) {
         err_nomem(e, (size_t)n_threads * sizeof *p->shares, "thread pool");
         pool_free(p);
         return NULL;
@@ -197,13 +200,12 @@ pool *pool_new_with(int n_threads, void (*begin)(void *, int), void *arg, dr_err
     sigset_t all, old;
     sigfillset(&all);
     for (; p->n_started < n_threads; p->n_started++) {
-        worker_arg *a = mem_alloc(sizeof *a);
-        if (a) *a = (worker_arg){ p, p->n_started, begin, arg };
+        worker_arg *a = &p->start[p->n_started];
+        *a = (worker_arg){ p, p->n_started, begin, arg };
         pthread_sigmask(SIG_SETMASK, &all, &old);
-        bool failed = !a || pthread_create(&p->thread[p->n_started], NULL, worker, a);
+        bool failed = pthread_create(&p->thread[p->n_started], NULL, worker, a);
         pthread_sigmask(SIG_SETMASK, &old, NULL);
         if (failed) {
-            mem_free(a);
             err_set(e, DR_ENOMEM, "cannot start thread %d", p->n_started);
             pool_free(p);
             return NULL;
@@ -221,6 +223,7 @@ void pool_free(pool *p)
     pthread_cond_destroy(&p->wake);
     pthread_mutex_destroy(&p->mu);
     mem_free(p->thread);
+    mem_free(p->start);
     mem_free(p->shares);
     mem_free(p);
 }
