@@ -6,8 +6,9 @@
 #include <string.h>
 #include "base/dl.h"
 #include "base/mem.h"
+/* hwloc.h lies where every compiler looks, what it includes only where this architecture's does. */
 #if defined(__has_include)
-#if __has_include(<hwloc.h>)
+#if __has_include(<hwloc.h>) && __has_include(<hwloc/autogen/config.h>)
 #define HAVE_HWLOC 1
 #include <hwloc.h>
 #endif
