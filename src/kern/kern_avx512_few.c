@@ -133,6 +133,18 @@ TAKE_INLINE void few(const uint8_t *w, size_t s, int R, int K, const few_col *co
 #define LOW(x) _mm512_and_si512(x, byte_set(15))
 #define DOT _mm512_dpbusd_epi32
 
+/* Partial sums of two pairs of rows with the 128 inputs from k on: of the low nibbles, of the high. */
+TAKE_INLINE void pair_dots(__m512i x[2][4], const few_col *c, size_t k, __m512i a[2], __m512i b[2])
+{
+    const int8_t *q = c->q + 2 * k;
+    const __m512i zero = _mm512_setzero_si512();
+    UNROLL(2)
+    for (int i = 0; i < 2; i++) {
+        a[i] = DOT(DOT(zero, x[i][0], LOAD(q)), x[i][1], LOAD(q + 64));
+        b[i] = DOT(DOT(zero, x[i][2], LOAD(q + 128)), x[i][3], LOAD(q + 192));
+    }
+}
+
 /* 64 bytes of two rows' low and high nibbles, the fifth bits in x4 (lower, then upper weights)
  * where there are any */
 TAKE_INLINE void k4_pair(const uint8_t *p, size_t s, const uint8_t *h, int half, int five,
@@ -187,13 +199,8 @@ TAKE_INLINE void block_k4(const uint8_t *p, size_t s, const few_col *col, size_t
                         p + 16 + (size_t)(4*n + 2*i) * s, half, five, x[i]);
             UNROLL(2)
             for (int c = 0; c < nc; c++) {
-                const int8_t *q = col[c].q + 2 * k;
-                __m512i z = _mm512_setzero_si512(), a[2], b[2];
-                UNROLL(2)
-                for (int i = 0; i < 2; i++) {
-                    a[i] = DOT(DOT(z, x[i][0], LOAD(q)), x[i][1], LOAD(q + 64));
-                    b[i] = DOT(DOT(z, x[i][2], LOAD(q + 128)), x[i][3], LOAD(q + 192));
-                }
+                __m512i a[2], b[2];
+                pair_dots(x, col + c, k, a, b);
                 lo[c][n] = join_words(a[0], a[1]), hi[c][n] = join_words(b[0], b[1]);
             }
         }
@@ -266,13 +273,8 @@ TAKE_INLINE void block_q6_k_few(const uint8_t *p, size_t s, const few_col *col, 
                         p + 128 + 32 * half + (size_t)(4*n + 2*i) * s, x[i]);
             UNROLL(2)
             for (int c = 0; c < nc; c++) {
-                const int8_t *q = col[c].q + 2 * k;
-                __m512i z = _mm512_setzero_si512(), a[2], b[2];
-                UNROLL(2)
-                for (int i = 0; i < 2; i++) {
-                    a[i] = DOT(DOT(z, x[i][0], LOAD(q)), x[i][1], LOAD(q + 64));
-                    b[i] = DOT(DOT(z, x[i][2], LOAD(q + 128)), x[i][3], LOAD(q + 192));
-                }
+                __m512i a[2], b[2];
+                pair_dots(x, col + c, k, a, b);
                 lo[c][n] = join_dwords(a[0], a[1]), hi[c][n] = join_dwords(b[0], b[1]);
             }
         }
