@@ -145,34 +145,39 @@ TAKE_INLINE void pair_dots(__m512i x[2][4], const few_col *c, size_t k, __m512i 
     }
 }
 
-/* 64 bytes of two rows' low and high nibbles, the fifth bits in x4 (lower, then upper weights)
- * where there are any */
+/* 64 bytes of rows a and b, by qwords in turn: low nibbles of the even and the odd ones, then high. */
+TAKE_INLINE void split_pair(__m512i a, __m512i b, __m512i x[4])
+{
+    __m512i e = _mm512_unpacklo_epi64(a, b), o = _mm512_unpackhi_epi64(a, b);
+    x[0] = LOW(e), x[1] = LOW(o), x[2] = HIGH(e), x[3] = HIGH(o);
+}
+
+/* Bit matrices that differ in the halves of a register. Row 4 of one (byte 3 of it) says which bit
+ * the result's bit 4 is, row 5 (byte 2) which its bit 5 is: bit n, bits n and n + 1. */
+#define HALVES(a, b) _mm512_set_epi64(b, b, b, b, a, a, a, a)
+#define BIT(n) ((long long)1 << (24 + (n)))
+#define BITS(n) (BIT(n) | (long long)1 << (16 + (n) + 1))
+
+/* The 32 bytes of either row at h that hold the upper bits of split_pair's x, moved by lo and hi. */
+TAKE_INLINE void add_bits(const uint8_t *h, size_t s, __m512i lo, __m512i hi, __m512i x[4])
+{
+    __m512i u = _mm512_broadcast_i64x4(_mm256_loadu_si256((const void *)h));
+    __m512i v = _mm512_broadcast_i64x4(_mm256_loadu_si256((const void *)(h + s)));
+    __m512i e = _mm512_unpacklo_epi64(u, v), o = _mm512_unpackhi_epi64(u, v);
+    x[0] = _mm512_or_si512(x[0], _mm512_gf2p8affine_epi64_epi8(e, lo, 0));
+    x[1] = _mm512_or_si512(x[1], _mm512_gf2p8affine_epi64_epi8(o, lo, 0));
+    x[2] = _mm512_or_si512(x[2], _mm512_gf2p8affine_epi64_epi8(e, hi, 0));
+    x[3] = _mm512_or_si512(x[3], _mm512_gf2p8affine_epi64_epi8(o, hi, 0));
+}
+
+/* Half a block of two rows of Q4_K, or of Q5_K: bits 4 half + 0 and 2 belong to the two groups of the
+ * low nibbles, 1 and 3 to those of the high. */
 TAKE_INLINE void k4_pair(const uint8_t *p, size_t s, const uint8_t *h, int half, int five,
                          __m512i x[4])
 {
-    __m512i a = LOAD(p), b = LOAD(p + s);
-    __m512i e = _mm512_unpacklo_epi64(a, b), o = _mm512_unpackhi_epi64(a, b);
-    x[0] = LOW(e), x[1] = LOW(o), x[2] = HIGH(e), x[3] = HIGH(o);
-    if (!five) return;
-    /* bit n of every byte to bit 4: n = 4 half + 0, 2 (the two groups of the low nibbles), 1, 3 */
-    __m512i u = _mm512_broadcast_i64x4(_mm256_loadu_si256((const void *)h));
-    __m512i v = _mm512_broadcast_i64x4(_mm256_loadu_si256((const void *)(h + s)));
-    __m512i he = _mm512_unpacklo_epi64(u, v), ho = _mm512_unpackhi_epi64(u, v);
-    /* row 4 of a bit matrix (byte 3 of it) says which bit the result's bit 4 is */
-#define PLACE(n) ((long long)1 << (24 + (n)))
-    __m512i lo = half ? _mm512_set_epi64(PLACE(6), PLACE(6), PLACE(6), PLACE(6),
-                                         PLACE(4), PLACE(4), PLACE(4), PLACE(4))
-                      : _mm512_set_epi64(PLACE(2), PLACE(2), PLACE(2), PLACE(2),
-                                         PLACE(0), PLACE(0), PLACE(0), PLACE(0));
-    __m512i hi = half ? _mm512_set_epi64(PLACE(7), PLACE(7), PLACE(7), PLACE(7),
-                                         PLACE(5), PLACE(5), PLACE(5), PLACE(5))
-                      : _mm512_set_epi64(PLACE(3), PLACE(3), PLACE(3), PLACE(3),
-                                         PLACE(1), PLACE(1), PLACE(1), PLACE(1));
-#undef PLACE
-    x[0] = _mm512_or_si512(x[0], _mm512_gf2p8affine_epi64_epi8(he, lo, 0));
-    x[1] = _mm512_or_si512(x[1], _mm512_gf2p8affine_epi64_epi8(ho, lo, 0));
-    x[2] = _mm512_or_si512(x[2], _mm512_gf2p8affine_epi64_epi8(he, hi, 0));
-    x[3] = _mm512_or_si512(x[3], _mm512_gf2p8affine_epi64_epi8(ho, hi, 0));
+    split_pair(LOAD(p), LOAD(p + s), x);
+    if (five && half) add_bits(h, s, HALVES(BIT(4), BIT(6)), HALVES(BIT(5), BIT(7)), x);
+    else if (five) add_bits(h, s, HALVES(BIT(0), BIT(2)), HALVES(BIT(1), BIT(3)), x);
 }
 
 /* Partial sums: at most 8 products of 31 * 127, so they fit in words. */
@@ -231,27 +236,6 @@ TAKE_INLINE void block_q5_k_few(const uint8_t *p, size_t s, const few_col *col, 
     block_k4(p, s, col, k, acc, f, nc, 1);
 }
 
-/* 128 weights of two rows: four bits in a, b, two more in the halves of u, v. */
-TAKE_INLINE void k6_pair(const uint8_t *p, size_t s, const uint8_t *h, __m512i x[4])
-{
-    __m512i a = LOAD(p), b = LOAD(p + s);
-    __m512i e = _mm512_unpacklo_epi64(a, b), o = _mm512_unpackhi_epi64(a, b);
-    __m512i u = _mm512_broadcast_i64x4(_mm256_loadu_si256((const void *)h));
-    __m512i v = _mm512_broadcast_i64x4(_mm256_loadu_si256((const void *)(h + s)));
-    __m512i he = _mm512_unpacklo_epi64(u, v), ho = _mm512_unpackhi_epi64(u, v);
-    /* bits n, n+1 to 4, 5: n = 0 and 2 for the low nibbles' halves, 4 and 6 for the high ones' */
-#define PLACE(n) ((long long)1 << (24 + (n)) | (long long)1 << (16 + (n) + 1))
-    const __m512i lo = _mm512_set_epi64(PLACE(2), PLACE(2), PLACE(2), PLACE(2),
-                                        PLACE(0), PLACE(0), PLACE(0), PLACE(0));
-    const __m512i hi = _mm512_set_epi64(PLACE(6), PLACE(6), PLACE(6), PLACE(6),
-                                        PLACE(4), PLACE(4), PLACE(4), PLACE(4));
-#undef PLACE
-    x[0] = _mm512_or_si512(LOW(e), _mm512_gf2p8affine_epi64_epi8(he, lo, 0));
-    x[1] = _mm512_or_si512(LOW(o), _mm512_gf2p8affine_epi64_epi8(ho, lo, 0));
-    x[2] = _mm512_or_si512(HIGH(e), _mm512_gf2p8affine_epi64_epi8(he, hi, 0));
-    x[3] = _mm512_or_si512(HIGH(o), _mm512_gf2p8affine_epi64_epi8(ho, hi, 0));
-}
-
 TAKE_INLINE void block_q6_k_few(const uint8_t *p, size_t s, const few_col *col, size_t k,
                                 int groups, __m512 *acc, fetch *f, int nc)
 {
@@ -268,9 +252,12 @@ TAKE_INLINE void block_q6_k_few(const uint8_t *p, size_t s, const few_col *col, 
             __m512i x[2][4];
             fetch_more(f, 420);
             UNROLL(2)
-            for (int i = 0; i < 2; i++)
-                k6_pair(p + 64 * half + (size_t)(4*n + 2*i) * s, s,
-                        p + 128 + 32 * half + (size_t)(4*n + 2*i) * s, x[i]);
+            for (int i = 0; i < 2; i++) {
+                const uint8_t *row = p + (size_t)(4*n + 2*i) * s, *ql = row + 64 * half;
+                split_pair(LOAD(ql), LOAD(ql + s), x[i]);
+                add_bits(row + 128 + 32 * half, s, HALVES(BITS(0), BITS(2)),
+                         HALVES(BITS(4), BITS(6)), x[i]);
+            }
             UNROLL(2)
             for (int c = 0; c < nc; c++) {
                 __m512i a[2], b[2];
@@ -303,18 +290,17 @@ TAKE_INLINE __m512i value_table(void)
 /* Sixty-four nibble bytes of two rows, four groups: weights 0..7, 8..15, 16..23, 24..31 of each. */
 TAKE_INLINE void four_pair(__m512i a, __m512i b, int table, __m512i x[4])
 {
-    __m512i e = _mm512_unpacklo_epi64(a, b), o = _mm512_unpackhi_epi64(a, b);
-    if (table) {
-        __m512i T = value_table();
-        x[0] = _mm512_permutexvar_epi8(e, T), x[1] = _mm512_permutexvar_epi8(o, T);
-        x[2] = _mm512_permutexvar_epi8(_mm512_srli_epi16(e, 4), T);
-        x[3] = _mm512_permutexvar_epi8(_mm512_srli_epi16(o, 4), T);
-    } else {
-        x[0] = LOW(e), x[1] = LOW(o), x[2] = HIGH(e), x[3] = HIGH(o);
+    if (!table) {
+        split_pair(a, b, x);
+        return;
     }
+    __m512i e = _mm512_unpacklo_epi64(a, b), o = _mm512_unpackhi_epi64(a, b), T = value_table();
+    x[0] = _mm512_permutexvar_epi8(e, T), x[1] = _mm512_permutexvar_epi8(o, T);
+    x[2] = _mm512_permutexvar_epi8(_mm512_srli_epi16(e, 4), T);
+    x[3] = _mm512_permutexvar_epi8(_mm512_srli_epi16(o, 4), T);
 }
 
-/* Sums of the four groups from k on, of which the weights of rows are row(p, s, r). */
+/* Two pairs' sums of the four groups from k on. */
 TAKE_INLINE void four_sums(__m512i x[2][4], const few_col *c, size_t k, int table, __m512i *v)
 {
     const int8_t *q = c->q + 2 * k;
