@@ -184,12 +184,10 @@ TAKE_INLINE void k4_pair(const uint8_t *p, size_t s, const uint8_t *h, int half,
 TAKE_INLINE void block_k4(const uint8_t *p, size_t s, const few_col *col, size_t k, __m512 *acc,
                           fetch *f, int nc, int five)
 {
-    __m512i h[4], sc[2], mn[2];
+    __m512i sc[2], mn[2];
+    __m512 d, dmin;
     int qs = five ? 48 : 16;
-    transpose16(p, s, h);
-    __m512 d = half_lo(h[0]), dmin = negate(half_hi(h[0]));
-    sc[0] = field(h[1], 0, 63), sc[1] = with_field(field(h[3], 0, 15), h[1], 2, 48);
-    mn[0] = field(h[2], 0, 63), mn[1] = with_field(field(h[3], 4, 15), h[2], 2, 48);
+    fields_k4(p, s, &d, &dmin, sc, mn);
     UNROLL(2)
     for (int half = 0; half < 2; half++, k += FEW_SPAN) {
         __m512i lo[FEW_MAX][4], hi[FEW_MAX][4], S[FEW_MAX][4];
@@ -458,13 +456,7 @@ TAKE_INLINE void block_iq4_xs_few(const uint8_t *p, size_t s, const few_col *col
         for (int c = 0; c < nc; c++) turn_lanes(v[c], S[c]);
         UNROLL(4)
         for (int i = 0; i < 4; i++) {
-            int g = 4 * half + i;
-            __m512i low = _mm512_and_si512(_mm512_srli_epi32(t[1], (unsigned)(4 * g)),
-                                           _mm512_set1_epi32(15));
-            __m512i top = _mm512_and_si512(_mm512_srli_epi32(t[0], (unsigned)(12 + 2 * g)),
-                                           _mm512_set1_epi32(48));
-            __m512i sc = _mm512_sub_epi32(_mm512_or_si512(low, top), _mm512_set1_epi32(32));
-            __m512 w = _mm512_mul_ps(d, _mm512_cvtepi32_ps(sc));
+            __m512 w = scale_iq4_xs(t, d, 4 * half + i);
             size_t at = k / 32 + (size_t)i;
             for (int c = 0; c < nc; c++)
                 acc[c] = step(acc[c], with_offset(S[c][i], col + c, at), w, col + c, at);

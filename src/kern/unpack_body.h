@@ -339,15 +339,22 @@ TAKE_INLINE void take_q3_k(const uint8_t *p, size_t s, int j, vi *t, vi *v, vf *
         v[i] = with_field(field(t[i], 2 * (j % 4), 3), t[8 + i], j - 2, 4);
 }
 
-/* The header that Q4_K and Q5_K share: d, dmin, twelve bytes of scales. */
-TAKE_INLINE void head_k4(const uint8_t *p, size_t s, vf *w, vf *m)
+/* The header that Q4_K and Q5_K share: d, -dmin, and bytes of scales, group g's in byte g % 4 of
+ * sc[g / 4] and mn[g / 4]. */
+TAKE_INLINE void fields_k4(const uint8_t *p, size_t s, vf *d, vf *dmin, vi sc[2], vi mn[2])
 {
     vi h[4];
     transpose16(p, s, h);
-    vf d = half_lo(h[0]), dmin = negate(half_hi(h[0]));
-    vi sc[2], mn[2];
+    *d = half_lo(h[0]), *dmin = negate(half_hi(h[0]));
     sc[0] = field(h[1], 0, 63), sc[1] = with_field(field(h[3], 0, 15), h[1], 2, 48);
     mn[0] = field(h[2], 0, 63), mn[1] = with_field(field(h[3], 4, 15), h[2], 2, 48);
+}
+
+TAKE_INLINE void head_k4(const uint8_t *p, size_t s, vf *w, vf *m)
+{
+    vf d, dmin;
+    vi sc[2], mn[2];
+    fields_k4(p, s, &d, &dmin, sc, mn);
     for (int g = 0; g < 8; g++) {
         w[g] = V_MUL(d, byte_u(sc[g / 4], g % 4));
         m[g] = V_MUL(dmin, byte_u(mn[g / 4], g % 4));

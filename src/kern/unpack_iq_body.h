@@ -72,18 +72,22 @@ TAKE_INLINE void take_iq4_nl(const uint8_t *p, size_t s, int j, vi *t, vi *v, vf
     nibbles_of(p + 2, s, values_iq4, OFF_iq4_nl, v);
 }
 
+/* w of group g of IQ4_XS; t: its header, d already a float. */
+TAKE_INLINE vf scale_iq4_xs(const vi *t, vf d, int g)
+{
+    vi low = V_AND(VI(srli_epi32)(t[1], 4 * g), VI(set1_epi32)(15));
+    vi top = V_AND(VI(srli_epi32)(t[0], 12 + 2 * g), VI(set1_epi32)(48));
+    vi sc = VI(sub_epi32)(V_OR(low, top), VI(set1_epi32)(32));
+    return V_MUL(d, VI(cvtepi32_ps)(sc));
+}
+
 TAKE_INLINE void take_iq4_xs(const uint8_t *p, size_t s, int j, vi *t, vi *v, vf *w, vf *m)
 {
     (void)m;
     if (j == 0) {
         transpose16(p, s, t);
         vf d = half_lo(t[0]);
-        for (int g = 0; g < 8; g++) {
-            vi low = V_AND(VI(srli_epi32)(t[1], 4 * g), VI(set1_epi32)(15));
-            vi top = V_AND(VI(srli_epi32)(t[0], 12 + 2 * g), VI(set1_epi32)(48));
-            vi sc = VI(sub_epi32)(V_OR(low, top), VI(set1_epi32)(32));
-            w[g] = V_MUL(d, VI(cvtepi32_ps)(sc));
-        }
+        for (int g = 0; g < 8; g++) w[g] = scale_iq4_xs(t, d, g);
     }
     nibbles_of(p + 8 + 16*j, s, values_iq4, OFF_iq4_xs, v);
 }
