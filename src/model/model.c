@@ -70,9 +70,27 @@ void model_close(model *m)
     mem_free(m);
 }
 
+model *model_over(const hparams *h, weight_place place, const void *arg, dev *d, dr_err *e)
+{
+    model *m = mem_zalloc(1, sizeof *m);
+    if (!m) {
+        err_nomem(e, sizeof *m, "model");
+        return NULL;
+    }
+    m->h = *h, m->d = d, m->borrows_dev = true;
+    buf_init(&m->warnings, 1 << 16);
+    m->path = mem_strdup("");
+    int rc = m->path ? weights_over(&m->w, h, place, arg, e) : err_nomem(e, 1, "model");
+    if (rc == DR_OK) return m;
+    model_close(m);
+    return NULL;
+}
+
 bool model_pages_of(const model *m, model_pages *p)
 {
     os_pages g = {0};
+    *p = (model_pages){0};
+    if (!m->ts) return false;
     *p = (model_pages){ .mapped = tensors_mapped_bytes(m->ts), .copied = m->copy.mem ? m->copy.bytes : 0 };
     if (!tensors_cached(m->ts, &p->cached, &p->cached_huge)) return false;
     if (p->copied && !os_pages_of(m->copy.mem, p->copied, &g)) return false;

@@ -13,7 +13,7 @@
 typedef struct model {
     hparams h;
     weights w;
-    tensors *ts;
+    tensors *ts;                 /* NULL: model_over */
     dev *d;
     bool borrows_dev;            /* d is another model's, which is closed later */
     weights_copy copy;           /* bytes 0: weights stay where they are */
@@ -28,6 +28,9 @@ model *model_from_tensors(tensors *ts, const dev_opt *o, dr_err *e);
 /* The same for looking at: weights that lie in several shards are not put together, so nothing
  * can be evaluated. */
 model *model_describe(tensors *ts, const dev_opt *o, dr_err *e);
+/* The same over weights in memory that is kept by the caller, on the device d, which stays its; m->ts
+ * is NULL. Weights may change between two forwards. */
+model *model_over(const hparams *h, weight_place place, const void *arg, dev *d, dr_err *e);
 /* What holds the weights now: what of the files is in the page cache, private copies, and what of
  * both is in huge pages. false: the system does not say. */
 typedef struct { size_t mapped, cached, cached_huge, copied, copied_huge; } model_pages;

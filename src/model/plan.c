@@ -5,12 +5,12 @@ void plan_make(plan *p, const model *m, const plan_opt *o)
 {
     const hparams *h = &m->h;
     *p = (plan){0};
-    p->mapped = tensors_mapped_bytes(m->ts);
+    p->mapped = m->ts ? tensors_mapped_bytes(m->ts) : 0;
     p->weights = weights_bytes(&m->w, h, &p->per_token);
     p->kv = (size_t)o->n_seqs * kv_bytes(o->kv, h->L, h->nkv, h->hs, o->n_ctx);
     p->workspace = workspace_bytes(m, o->n_rows, o->n_out, o->n_ctx);
     p->scratch = m->d->reserve_bytes(m->d, o->n_rows, model_widest(m), h->nh, h->hs, o->n_ctx);
-    p->gathered = !m->copy.bytes ? tensors_gather_bytes(m->ts) : m->copy.mem ? 0 : m->copy.bytes;
+    p->gathered = !m->ts ? 0 : !m->copy.bytes ? tensors_gather_bytes(m->ts) : m->copy.mem ? 0 : m->copy.bytes;
     p->adapters = model_lora_bytes(m);
     p->private_total = p->kv + p->workspace + p->scratch + p->gathered + p->adapters + m->w.mem.cap;
 }

@@ -259,6 +259,29 @@ int weights_load(weights *w, const tensors *ts, const hparams *h, dr_err *e)
     return DR_OK;
 }
 
+int weights_over(weights *w, const hparams *h, weight_place place, const void *arg, dr_err *e)
+{
+    *w = (weights){0};
+    size_t total = (size_t)h->L * sizeof *w->layer + 64;
+    if (!arena_init(&w->mem, total)) return err_nomem(e, total, "the table of weights");
+    w->layer = arena_take(&w->mem, (size_t)h->L * sizeof *w->layer);
+    DR_ASSERT(w->layer);
+    for (int i = 0; i < n_weights; i++)
+        for (int l = 0; l < (weight_table[i].per_layer ? h->L : 1); l++) {
+            const wrow *r = &weight_table[i];
+            char *field = (r->per_layer ? (char *)&w->layer[l] : (char *)w) + r->at;
+            int type = DT_F32;
+            const void *p = place(arg, r, r->per_layer ? l : -1, &type);
+            DR_ASSERT(p || (is_head(r) && h->tied));
+            int64_t rows = axis_size(r->rows, h), K = r->matrix ? axis_size(r->cols, h) : 0;
+            if (!r->matrix) *(const float **)(void *)field = p;
+            else if (!p) w->out = w->tok_emb;
+            else *(wmat *)(void *)field = (wmat){ .type = type, .rows = (int)rows, .K = (int)K, .data = p,
+                                                  .row_bytes = type_row_bytes(type, K) };
+        }
+    return DR_OK;
+}
+
 void weights_free(weights *w)
 {
     arena_free(&w->mem);

@@ -40,6 +40,11 @@ const tensor *wrow_tensor(const wrow *r, const tensors *ts, const hparams *h, in
 /* Fill w from the open file; every tensor must be there, of the right shape and of a type that
  * runs; the sentence names the first that is not. ts must outlive w. */
 int weights_load(weights *w, const tensors *ts, const hparams *h, dr_err *e);
+/* Where a tensor of the model lies: (rows,cols) without gaps, *type says as what (a vector: DT_F32).
+ * NULL: there is none, which only a tied head may be. */
+typedef const void *(*weight_place)(const void *arg, const wrow *r, int l, int *type);
+/* The same over memory of the caller's, which must outlive w. */
+int weights_over(weights *w, const hparams *h, weight_place place, const void *arg, dr_err *e);
 void weights_free(weights *w);
 /* Bytes of all matrices as stored, and of those read for one decoded token. */
 size_t weights_bytes(const weights *w, const hparams *h, size_t *per_token);
