@@ -27,6 +27,7 @@ typedef struct {
 typedef struct {
     shard_info info;
     os_file file;
+    bool borrowed;               /* the bytes are the caller's */
     char *path;
     const uint8_t *tok, *index, *sums;   /* in the file */
     uint64_t n_blocks;
