@@ -27,7 +27,7 @@ say = $(if $(V),,@echo '  $1')
 # One folder per build and compiler, so that switching back and forth rebuilds nothing.
 CCNAME := $(notdir $(firstword $(CC)))
 O := build/$(BUILD)$(if $(filter-out gcc cc,$(CCNAME)),-$(CCNAME))$(if $(or $(filter \
-     $(ARCH),$(shell uname -m)),$(findstring $(ARCH),$(CCNAME))),,-$(ARCH))
+     $(ARCH),$(shell uname -m)),$(findstring $(ARCH),$(CCNAME))),,-$(ARCH))$(if $(MPI),-mpi)
 
 CSTD   := -std=c17 -D_POSIX_C_SOURCE=200809L
 WARN   := -Wall -Wextra -Wshadow -Wvla -Wstrict-prototypes -Wmissing-prototypes -Wundef \
@@ -79,7 +79,14 @@ endif
 # What src/api/ defines is the library's face; everything else stays inside.
 vis = $(if $(filter src/api/%,$1),-fvisibility=default)
 
-SRC  := $(sort $(wildcard src/*/*.c))
+# MPI=1: several processes, by Open MPI or MPICH (mpicc says where it is).
+ifdef MPI
+MPICC     ?= mpicc
+DR_CFLAGS += $(patsubst -I%,-isystem%,$(filter -I%,$(shell $(MPICC) -show)))
+LIBLIBS   += $(filter -L% -l% -Wl%,$(shell $(MPICC) -show))
+LDLIBS    += $(filter -L% -l% -Wl%,$(shell $(MPICC) -show))
+endif
+SRC  := $(filter-out src/dist/comm_$(if $(MPI),nompi,mpi).c,$(sort $(wildcard src/*/*.c)))
 OBJ  := $(SRC:%.c=$(O)/%.o)
 MAIN := $(O)/src/cli/main.o
 CLIO := $(filter-out $(MAIN),$(filter $(O)/src/cli/%,$(OBJ)))
