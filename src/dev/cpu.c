@@ -33,13 +33,13 @@ static void cpu_close(dev *d)
     pool_free(c->pool);
     cpu_numa_close(c);
     mem_pages_free(c->mem, c->mem_bytes);
+    mem_pages_free(c->tmem, c->tmem_bytes);
     mem_free(c);
 }
 
 /* ---- scratch ---- */
 
-/* Give *p its place in the block at base (NULL: only count). */
-static void carve(char *base, size_t *at, void *p, size_t n)
+void cpu_carve(char *base, size_t *at, void *p, size_t n)
 {
     if (base) {
         char *q = base + *at;
@@ -59,16 +59,16 @@ static size_t layout(cpu *c, char *base, int N, int K, int nh, int hs, int S)
     c->mul_bytes = up64(mul);
     c->attn_bytes = up64(cpu_attn_bytes(hs));
     c->part_floats = cpu_attn_part_floats(hs, S);
-    carve(base, &at, &c->bf, n * kk * 2);
-    if (c->k.pack_bf16) carve(base, &at, &c->bt, (n + 15) / 16 * 16 * kk * 2);
-    carve(base, &at, &c->q, n * kk);
-    carve(base, &at, &c->qd, n * kk / 32 * sizeof(float));
-    carve(base, &at, &c->s16, n * kk / 16 * sizeof(int16_t));
-    carve(base, &at, &c->mul_space, t * c->mul_bytes);
-    carve(base, &at, &c->slice, t * n * SLICE_ROWS * sizeof(float));
-    carve(base, &at, &c->attn_mem, t * c->attn_bytes);
-    carve(base, &at, &c->task_start, (n + 1) * sizeof(int));
-    carve(base, &at, &c->part, c->part_floats * sizeof(float));
+    cpu_carve(base, &at, &c->bf, n * kk * 2);
+    if (c->k.pack_bf16) cpu_carve(base, &at, &c->bt, (n + 15) / 16 * 16 * kk * 2);
+    cpu_carve(base, &at, &c->q, n * kk);
+    cpu_carve(base, &at, &c->qd, n * kk / 32 * sizeof(float));
+    cpu_carve(base, &at, &c->s16, n * kk / 16 * sizeof(int16_t));
+    cpu_carve(base, &at, &c->mul_space, t * c->mul_bytes);
+    cpu_carve(base, &at, &c->slice, t * n * SLICE_ROWS * sizeof(float));
+    cpu_carve(base, &at, &c->attn_mem, t * c->attn_bytes);
+    cpu_carve(base, &at, &c->task_start, (n + 1) * sizeof(int));
+    cpu_carve(base, &at, &c->part, c->part_floats * sizeof(float));
     (void)nh;
     return at;
 }
@@ -114,7 +114,7 @@ static void embed_chunk(void *arg, int n, int thread)
             y[k] *= w->scale[(size_t)s * (size_t)w->rows + (size_t)j->tok[n]];
 }
 
-static void run_chunks(cpu *c, int n_chunks, size_t elems, void (*fn)(void *, int, int), void *arg)
+void cpu_run_chunks(cpu *c, int n_chunks, size_t elems, void (*fn)(void *, int, int), void *arg)
 {
     if (elems > SMALL) {
         pool_run(c->pool, n_chunks, fn, arg);
@@ -126,7 +126,7 @@ static void run_chunks(cpu *c, int n_chunks, size_t elems, void (*fn)(void *, in
 static void cpu_embed(dev *d, float *y, const wmat *w, const int32_t *tok, int N)
 {
     embed_job j = { y, w, tok };
-    run_chunks((cpu *)d, N, (size_t)N * (size_t)w->K, embed_chunk, &j);
+    cpu_run_chunks((cpu *)d, N, (size_t)N * (size_t)w->K, embed_chunk, &j);
 }
 
 /* ---- norm and element-wise ---- */
@@ -145,7 +145,7 @@ static void cpu_rmsnorm(dev *d, float *y, const float *x, const float *w, int N,
 {
     cpu *c = (cpu *)d;
     norm_job j = { &c->k, y, x, w, C, eps };
-    run_chunks(c, N, (size_t)N * (size_t)C, norm_chunk, &j);
+    cpu_run_chunks(c, N, (size_t)N * (size_t)C, norm_chunk, &j);
 }
 
 typedef struct { const kern *k; float *y; const float *a, *b; int64_t n; } elem_job;
@@ -170,7 +170,7 @@ static void cpu_add(dev *d, float *y, const float *x, int64_t n)
 {
     cpu *c = (cpu *)d;
     elem_job j = { &c->k, y, x, NULL, n };
-    run_chunks(c, (int)((n + ELEMS - 1) / ELEMS), (size_t)n, add_chunk, &j);
+    cpu_run_chunks(c, (int)((n + ELEMS - 1) / ELEMS), (size_t)n, add_chunk, &j);
 }
 
 static void cpu_keep_rows(dev *d, float *a, int C, const int32_t *row, int n_row)
@@ -186,7 +186,7 @@ static void cpu_swiglu(dev *d, float *y, const float *g, const float *u, int64_t
 {
     cpu *c = (cpu *)d;
     elem_job j = { &c->k, y, g, u, n };
-    run_chunks(c, (int)((n + ELEMS - 1) / ELEMS), (size_t)n, swiglu_chunk, &j);
+    cpu_run_chunks(c, (int)((n + ELEMS - 1) / ELEMS), (size_t)n, swiglu_chunk, &j);
 }
 
 /* ---- products ---- */
@@ -343,7 +343,7 @@ static void cpu_matmul(dev *d, const mm_out *out, int n_out, const float *x, siz
     }
     mm_chunks(j.start, all, n_out, N, d->n_threads);
     if (j.want[ACT_BF16] || j.want[ACT_Q8])
-        run_chunks(c, (N + GROUP - 1) / GROUP, (size_t)N * (size_t)K, mm_input, &j);
+        cpu_run_chunks(c, (N + GROUP - 1) / GROUP, (size_t)N * (size_t)K, mm_input, &j);
     j.a.bf = c->bf, j.a.bt = c->bt, j.a.q = c->q, j.a.d = c->qd, j.a.s16 = c->s16;
     pool_run(c->pool, j.start[n_out], mm_rows, &j);
 }
@@ -366,6 +366,7 @@ dev *cpu_open(const dev_opt *o, dr_err *e)
                   .swiglu = cpu_swiglu, .add = cpu_add, .keep_rows = cpu_keep_rows,
                   .run = cpu_run, .node_rows = cpu_numa_rows, .bind = cpu_numa_bind,
                   .close = cpu_close };
+    cpu_grad_open(c);
     c->d.level = kern_select(&c->k, o->cpu_level);
     if (!c->d.level) {
         err_set(e, DR_EINVAL, "kernel level \"%s\" is not known or not on this CPU, which has %s",

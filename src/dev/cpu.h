@@ -14,7 +14,9 @@ enum {
     ATTN_SPLIT = 64,        /* fewer tasks than this: the chunks of a long cache are shared out */
     ATTN_FEW = 6,           /* up to so many rows quantised values are not made f32 first */
     MM_OUTS = 8,            /* outputs of one matmul call at most */
-    SLICE_ROWS = 64         /* rows whose products of one slice of K wait to be scaled */
+    SLICE_ROWS = 64,        /* rows whose products of one slice of K wait to be scaled */
+    GRAD_ROWS = 64,         /* rows whose share of a norm's gradient is summed apart */
+    HEAD_ROWS = 128         /* rows whose logits the loss has at once */
 };
 
 /* One thread's part of an attention task: ATTN_ROWS query rows. */
@@ -50,6 +52,20 @@ typedef struct {
     int *task_start;                    /* (N+1,) first attention task of each run */
     float *part;                        /* part_floats: attention's chunks before merging */
     size_t part_floats;
+    train_size t;                       /* what was reserved for training */
+    char *tmem;
+    size_t tmem_bytes;
+    /* all inside tmem: */
+    char *grad_space;                   /* GRAD_SCRATCH a thread */
+    float *norm_part;                   /* (N/GRAD_ROWS rounded up,C): norms' dw before adding */
+    float *D;                           /* (N,nh): attention's dy . y */
+    float *dkv;                         /* (2,N,nh*hs): dk and dv by query head */
+    char *attn_grad_mem;                /* attn_grad_bytes a thread */
+    size_t attn_grad_bytes;
+    float *logits;                      /* (HEAD_ROWS,V) */
+    float *head_x, *head_dx;            /* (HEAD_ROWS,C) */
+    double *head_logp;                  /* (HEAD_ROWS,) */
+    int *head_row;                      /* (N,) rows that have a target */
 } cpu;
 
 /* dev.h's node_rows, when node k has the threads first_thread[k] .. first_thread[k+1]-1. */
@@ -67,6 +83,22 @@ size_t cpu_attn_bytes(int hs);                    /* of an attn_space and what i
 size_t cpu_attn_part_floats(int hs, int S);
 void cpu_rope_store(dev *d, float *q, const float *k, const float *v, int nh, const kv_layer *kv,
                     const float *cs, bool adjacent, float qscale, const seq_run *run, int n_runs);
-void cpu_attn(dev *d, float *y, const float *q, int nh, const kv_layer *kv, int window,
+void cpu_attn(dev *d, float *y, float *stat, const float *q, int nh, const kv_layer *kv, int window,
               const seq_run *run, int n_runs);
+
+/* cpu_grad.c, cpu_attn_grad.c, cpu_loss.c: training. cpu_grad_open fills in the slots. */
+void cpu_grad_open(cpu *c);
+size_t cpu_attn_grad_bytes(int hs);               /* scratch of one thread */
+void cpu_rope_backward(dev *d, float *dq, float *dk, int nh, int nkv, int hs, const float *cs,
+                       bool adjacent, float qscale, const seq_run *run, int n_runs);
+void cpu_attn_backward(dev *d, float *dq, float *dk, float *dv, const float *dy, const float *y,
+                       const float *q, const float *stat, int nh, const kv_layer *kv, int window,
+                       const seq_run *run, int n_runs);
+void cpu_log_probs(dev *d, float *y, const float *logits, size_t ldl, const int32_t *tok, int n_row,
+                   int V);
+void cpu_loss_head(dev *d, head_loss *h);
+/* fn for each chunk; by all threads if they have `elems` > SMALL elements to do in all. */
+void cpu_run_chunks(cpu *c, int n_chunks, size_t elems, void (*fn)(void *, int, int), void *arg);
+/* Give *p its place in the block at base (NULL: only count). */
+void cpu_carve(char *base, size_t *at, void *p, size_t n);
 #endif

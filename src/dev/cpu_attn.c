@@ -198,7 +198,7 @@ void cpu_rope_store(dev *d, float *q, const float *k, const float *v, int nh, co
 
 typedef struct {
     const cpu *c;
-    float *y;
+    float *y, *stat;
     const float *q;
     int nh, group, window;
     const kv_layer *kv;
@@ -334,7 +334,8 @@ static void one_chunk(const attn_job *j, const attn_task *t, int chunk, attn_spa
     }
 }
 
-static void finish(const attn_job *j, const attn_task *t, const float *l, const float *acc)
+static void finish(const attn_job *j, const attn_task *t, const float *m, const float *l,
+                   const float *acc)
 {
     typedef float four __attribute__((vector_size(16)));
     int hs = j->kv->hs;
@@ -348,6 +349,10 @@ static void finish(const attn_job *j, const attn_task *t, const float *l, const 
         }
         for (; d < hs; d++) y[d] = acc[d] / l[r];
         if (j->scores) spread(&j->c->k, y, hs, SPREAD_V);
+        if (j->stat) {
+            float *stat = j->stat + (size_t)(y - j->y) / (size_t)hs * 2;
+            stat[0] = m[r], stat[1] = l[r];
+        }
     }
 }
 
@@ -363,7 +368,7 @@ static void whole_task(void *arg, int i, int thread)
         j->c->k.attn_merge(s.m, s.l, s.acc, s.mc, s.lc, s.accc, t.H * t.R,
                            j->kv->hs);
     }
-    finish(j, &t, s.l, s.acc);
+    finish(j, &t, s.m, s.l, s.acc);
 }
 
 /* Place k of the partial results: m, l and acc of one task's rows. Places 0 .. n_tasks-1 hold
@@ -399,14 +404,14 @@ static void split_merge(void *arg, int i, int thread)
                            mc + 2 * ATTN_ROWS, t.H * t.R, j->kv->hs);
     }
     if (j->from + j->span >= t.chunk1 && j->from < t.chunk1)
-        finish(j, &t, m + ATTN_ROWS, m + 2 * ATTN_ROWS);
+        finish(j, &t, m, m + ATTN_ROWS, m + 2 * ATTN_ROWS);
 }
 
-void cpu_attn(dev *d, float *y, const float *q, int nh, const kv_layer *kv, int window,
+void cpu_attn(dev *d, float *y, float *stat, const float *q, int nh, const kv_layer *kv, int window,
               const seq_run *run, int n_runs)
 {
     cpu *c = (cpu *)d;
-    attn_job j = { .c = c, .y = y, .q = q, .nh = nh, .group = nh / kv->nkv, .window = window,
+    attn_job j = { .c = c, .y = y, .stat = stat, .q = q, .nh = nh, .group = nh / kv->nkv, .window = window,
                    .kv = kv, .run = run, .n_runs = n_runs };
     j.fn = kv->type == KV_F16 ? c->k.attn_f16 : kv->type == KV_BF16 ? c->k.attn_bf16
                                                                      : c->k.attn_f32;

@@ -25,6 +25,34 @@ typedef struct {
 
 typedef struct { float *y; size_t ldy; const wmat *w; } mm_out;
 
+/* Training. A product's gradients are computed in the precision of its weights: F32 in f32; BF16
+ * with dy, w and x rounded to bf16 as they are read, sums in f32. No other type has gradients. */
+typedef struct { const float *dy; size_t ldy; const wmat *w; } mm_dx;       /* dy (N,rows) */
+typedef struct {
+    float *dw;                  /* (w's rows,K) f32 without gaps, added to */
+    float *db;                  /* (rows,) the bias's, added to; NULL: none */
+    const float *dy;            /* (N,rows) */
+    size_t ldy;
+    const wmat *w;              /* its rows, K and type; data is not looked at */
+} mm_dw;
+
+/* What training's operations need scratch for: steps of up to N rows; V and C of the head. */
+typedef struct { int N, C, V, nh, hs; } train_size;
+
+/* The head and its loss, fused: logits of a few rows at a time, never (N,V). Row n's target[n] is
+ * the token that it should have given, -1: none, and the row counts for nothing. */
+typedef struct {
+    const wmat *w;              /* (V,C), no bias */
+    const float *x;             /* (N,C) normed rows */
+    const int32_t *target;      /* (N,) */
+    const float *weight;        /* (N,), 0: as if without target; NULL: 1 */
+    int N;
+    float *logp;                /* out (N,): log-probability of each target, 0 without; NULL: not wanted */
+    float *dx;                  /* out (N,C): gradient of the sum of losses; NULL: not wanted */
+    float *dw;                  /* (V,C) f32, added to; NULL: not wanted */
+    double loss, weights;       /* out: sum of weight * -log-probability, and of weight */
+} head_loss;
+
 /* Types of the cache; saved states have the numbers. */
 typedef enum { KV_F32, KV_F16, KV_BF16, KV_Q8_0, KV_Q4_0, KV_N_TYPES } kv_type;
 typedef struct {
@@ -100,13 +128,56 @@ struct dev {
                        const kv_layer *kv, const float *cs, bool adjacent, float qscale,
                        const seq_run *run, int n_runs);
     /* y (N,nh*hs) = attention of q over the cache; window 0: none, else the last `window`
-     * positions, the query's own included */
-    void (*attn)(dev *d, float *y, const float *q, int nh, const kv_layer *kv, int window,
-                 const seq_run *run, int n_runs);
+     * positions, the query's own included. stat (N,nh,2), NULL: not wanted: each row's largest
+     * score and its sum of exp(score - that), which attn_backward wants. */
+    void (*attn)(dev *d, float *y, float *stat, const float *q, int nh, const kv_layer *kv,
+                 int window, const seq_run *run, int n_runs);
     void (*swiglu)(dev *d, float *y, const float *g, const float *u, int64_t n);
     void (*add)(dev *d, float *y, const float *x, int64_t n);
     /* a (n_row,C) becomes its rows row[0], row[1], …, which ascend and are in host memory */
     void (*keep_rows)(dev *d, float *a, int C, const int32_t *row, int n_row);
+    /* y (n_row,) = log-probability of token tok[i] by logits (n_row,V), rows ldl apart. One order of
+     * operations for generation, evaluation and training (docs/numerics.md). */
+    void (*log_probs)(dev *d, float *y, const float *logits, size_t ldl, const int32_t *tok,
+                      int n_row, int V);
+
+    /* ---- training: gradients of the above, of a sum of losses (docs/math/). "+=" is added to what
+     * is there, "=" written. No result depends on the number of threads. ---- */
+
+    /* Scratch for the operations below, besides reserve for N rows: taken here, once. */
+    int (*reserve_train)(dev *d, const train_size *s, dr_err *e);
+    size_t (*reserve_train_bytes)(dev *d, const train_size *s);
+    /* dx (N,K) = sum over i of dy_i (N,rows_i) times w_i, which share the input x; add: += */
+    void (*matmul_dx)(dev *d, float *dx, size_t lddx, const mm_dx *in, int n_in, int N, bool add);
+    /* out[i].dw += dy_i transposed times x (N,K); x_type DT_F32 or DT_BF16, rows ldx elements apart */
+    void (*matmul_dw)(dev *d, const mm_dw *out, int n_out, const void *x, int x_type, size_t ldx,
+                      int N);
+    /* dx (N,C) += and dw (C,) += for y = rmsnorm(x) w; dy may not be dx. dw NULL: not wanted */
+    void (*rmsnorm_backward)(dev *d, float *dx, float *dw, const float *dy, const float *x,
+                             const float *w, int N, int C, float eps);
+    /* dg, du (n,) = for y = silu(g) u; each may be dy, g or u itself */
+    void (*swiglu_backward)(dev *d, float *dg, float *du, const float *dy, const float *g,
+                            const float *u, int64_t n);
+    /* In place: dq (N,nh*hs) and dk (N,nkv*hs) of rope_store's results become those of its inputs.
+     * Rounding to the cache's type passes gradients on as they are; so v's needs nothing. */
+    void (*rope_backward)(dev *d, float *dq, float *dk, int nh, int nkv, int hs, const float *cs,
+                          bool adjacent, float qscale, const seq_run *run, int n_runs);
+    /* dq (N,nh*hs) =, dk, dv (N,nkv*hs) = for y = attn(q, cache), from dy, y, q and stat as attn
+     * left them. The cache is KV_F32 or KV_BF16; runs begin at position 0 and are whole documents:
+     * keys of one get nothing from queries of another. dk and dv are of what rope_store stored. */
+    void (*attn_backward)(dev *d, float *dq, float *dk, float *dv, const float *dy, const float *y,
+                          const float *q, const float *stat, int nh, const kv_layer *kv, int window,
+                          const seq_run *run, int n_runs);
+    /* dw (V,C) f32: row tok[n] += dx (N,C) row n, in ascending n */
+    void (*embed_backward)(dev *d, float *dw, const float *dx, const int32_t *tok, int N, int C);
+    void (*loss_head)(dev *d, head_loss *h);
+    /* bf16 to nearest even; back is exact */
+    void (*to_bf16)(dev *d, uint16_t *y, const float *x, int64_t n);
+    void (*from_bf16)(dev *d, float *y, const uint16_t *x, int64_t n);
+    void (*fill)(dev *d, float *y, float v, int64_t n);             /* y = v */
+    void (*scale)(dev *d, float *y, float s, int64_t n);            /* y = s y */
+    void (*copy)(dev *d, void *y, const void *x, size_t n);         /* n bytes; no overlap */
+
     void (*close)(dev *d);
     /* Called with the input of every matmul before it is made, its rows in order; NULL: nobody
      * watches (imatrix does). */

@@ -9,6 +9,7 @@
  * vector version in kern_body.h (all sets) or in one kern_<set>*.c (that set alone). */
 #ifndef KERN_KERN_H
 #define KERN_KERN_H
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include "base/block.h"
@@ -76,6 +77,32 @@ typedef void attn_scores_fn(float *s, const attn_rows8 *q, int R, int hs, const 
 typedef void attn_weigh_fn(float *m, float *l, float *acc, float *p, int R, int hs,
                            const void *head, float *scratch, const void *next);
 
+/* An operand of a gradient's product: element (k,i) is p[k*ld + i], turned: p[i*ld + k]; DT_F32 or
+ * DT_BF16. */
+typedef struct { const void *p; size_t ld; int type; bool turned; } grad_op;
+
+/* c (M,N) = sum over k < K of a(k,m) b(k,n); add: +=. M <= GRAD_M, N <= GRAD_N. Summed in blocks of
+ * GRAD_K of k (grad_bf16: 2 * GRAD_K) from 0 on, each a chain from +0, blocks added in order;
+ * grad_bf16 rounds f32 operands to bf16 and takes two k a step. scratch: GRAD_SCRATCH bytes, 64-byte
+ * aligned, this thread's own. */
+enum { GRAD_M = 192, GRAD_N = 384, GRAD_K = 256,
+       GRAD_SCRATCH = (GRAD_M + GRAD_N + 64) * GRAD_K * 8 };
+typedef void grad_mul_fn(float *c, size_t ldc, int M, int N, int K, const grad_op *a,
+                         const grad_op *b, bool add, void *scratch);
+
+/* One tile of attention's gradient: R <= ATTN_TILE query rows of one head, 64 keys. All f32. */
+typedef struct {
+    const float *q, *dy;        /* (R,hs): q scaled */
+    const float *m, *il, *D;    /* (R,): largest score, 1 / sum, dy . y */
+    const int *lo, *hi;         /* (R,): the row sees lo <= j < hi of the tile */
+    const float *k, *kt;        /* (64,hs), (hs,64) */
+    const float *vt;            /* (hs,64) */
+    float *dq;                  /* (R,hs), added to */
+    float *dk, *dv;             /* (64,hs), added to */
+    float *s;                   /* 2 * 64 * 64 of scratch */
+} attn_grad;
+typedef void attn_grad_fn(const attn_grad *a, int R, int hs);
+
 typedef struct {
     mul_fn *mul[KERN_MAX_TYPE];          /* by dtype; NULL: not a type */
     quant_fn *quant[KERN_MAX_TYPE];      /* by dtype; NULL: format/quant.c has all there is */
@@ -109,6 +136,21 @@ typedef struct {
                        const float *accc, int R, int hs);
     /* index of the largest value, lowest index first among equals; NaN never wins */
     int64_t (*argmax)(const float *x, int64_t n);
+
+    /* ---- training ---- */
+    void (*from_bf16)(float *y, const uint16_t *x, int64_t n);
+    grad_mul_fn *grad_f32, *grad_bf16;
+    /* one row's part of rmsnorm's gradients, dx += and dw +=; dw NULL: not wanted */
+    void (*rmsnorm_grad)(float *dx, float *dw, const float *dy, const float *x, const float *w,
+                         int C, float eps);
+    /* dg, du of y = silu(g) u; each may be dy, g or u */
+    void (*swiglu_grad)(float *dg, float *du, const float *dy, const float *g, const float *u,
+                        int64_t n);
+    attn_grad_fn *attn_grad;
+    /* the sum over i of exp(x[i] - *top), *top the largest x; y, unless NULL, gets the terms and may
+     * be x */
+    double (*exp_sum)(float *y, const float *x, int64_t n, float *top);
+    void (*scale)(float *y, float s, int64_t n);                          /* y = s y */
 } kern;
 
 /* Bundles that shipped together, not flags: AVX2 is AVX2+FMA+F16C (Haswell, Zen); AVX512 is

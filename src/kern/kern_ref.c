@@ -227,6 +227,7 @@ static void widen_f16(float *y, const uint16_t *x, int64_t n)
 void kern_init_ref_q(kern *k);               /* kern_ref_q.c: the quantised products */
 void kern_init_ref_kv(kern *k);              /* kern_ref_kv.c: the quantised cache */
 void kern_init_ref_quant(kern *k);           /* kern_ref_quant.c: weights by search */
+void kern_init_ref_grad(kern *k);            /* kern_ref_grad.c: training */
 void kern_init_ref(kern *k);
 void kern_init_ref(kern *k)
 {
@@ -248,4 +249,5 @@ void kern_init_ref(kern *k)
     kern_init_ref_q(k);
     kern_init_ref_kv(k);
     kern_init_ref_quant(k);
+    kern_init_ref_grad(k);
 }

@@ -59,7 +59,7 @@ static void attention(const model *m, workspace *ws, const kv_cache *kv, int l, 
     products(m, ws, qkv, 3, ws->xn, N);
     d->rope_store(d, ws->q, ws->k, ws->v, h->nh, &cache, ws->cs, h->adjacent,
                   1 / sqrtf((float)h->hs), run, n_runs);
-    d->attn(d, ws->att, ws->q, h->nh, &cache, h->window, run, n_runs);
+    d->attn(d, ws->att, NULL, ws->q, h->nh, &cache, h->window, run, n_runs);
 }
 
 static void after_attention(const model *m, workspace *ws, int l, int N)

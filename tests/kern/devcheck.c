@@ -284,7 +284,7 @@ static void play(const world *w, rows *r, int n_threads, const int *step, int n_
             if (!n) break;
             d->rope_store(d, q, k, v, w->nh, &kv, r->cs, w->adjacent, 1 / sqrtf((float)w->hs),
                           run, n_runs);
-            d->attn(d, y, q, w->nh, &kv, w->window, run, n_runs);
+            d->attn(d, y, NULL, q, w->nh, &kv, w->window, run, n_runs);
             for (int u = 0; u < n_runs; u++) {
                 size_t to = (size_t)(r->off[seq[u]] + done[seq[u]]);
                 memcpy(r->y + to * nq, y + (size_t)run[u].n0 * nq, (size_t)run[u].T * nq * 4);
@@ -472,7 +472,7 @@ static void check_attn_passes(void)
     for (int t = 0; t < N_THREADS; t++) {
         dev *d = open_dev(threads[t]);
         CHECK(d->reserve(d, 1, 64, 1, HS, S, NULL) == DR_OK);
-        d->attn(d, y, q, 1, &kv, 0, &(seq_run){ 0, 1, S - 1, page }, 1);
+        d->attn(d, y, NULL, q, 1, &kv, 0, &(seq_run){ 0, 1, S - 1, page }, 1);
         if (t == 0) memcpy(want, y, sizeof y);
         CHECK(memcmp(want, y, sizeof y) == 0);
         dev_close(d);
