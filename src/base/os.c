@@ -288,6 +288,15 @@ int os_mkdirs(const char *path, dr_err *e)
     return rc;
 }
 
+int os_sync_dir(const char *path, dr_err *e)
+{
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC), bad = fd < 0 || fsync(fd), err = errno;
+    if (fd >= 0) close(fd);
+    /* EINVAL: this file system has no such thing */
+    if (!bad || err == EINVAL) return DR_OK;
+    return err_set(e, DR_EIO, "cannot flush folder %s: %s", path, strerror(err));
+}
+
 int64_t os_now_ns(void)
 {
     struct timespec t;

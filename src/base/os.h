@@ -53,6 +53,7 @@ typedef int (*write_fn)(void *arg, const void *p, size_t n, dr_err *e);
 bool os_is_dir(const char *path);
 bool os_exists(const char *path);
 int os_mkdirs(const char *path, dr_err *e);     /* like mkdir -p */
+int os_sync_dir(const char *path, dr_err *e);   /* what was renamed in it stays so after a loss of power */
 bool os_same_file(const char *a, const char *b);    /* both exist and are one */
 uint64_t os_disk_free(const char *path);        /* bytes for this user; 0: unknown */
 int64_t os_now_ns(void);                        /* monotonic */

@@ -7,6 +7,7 @@
 #include "base/buf.h"
 #include "base/mem.h"
 #include "base/os.h"
+#include "format/safetensors.h"
 
 struct st_writer {
     buf head;                        /* the JSON so far, without the closing brace */
@@ -49,12 +50,14 @@ int st_add_tensor(st_writer *w, const char *name, int type, int n_dims, const in
                   dr_err *e)
 {
     const type_info *ti = type_get(type);
-    if (!ti || ti->elems != 1)
-        return err_set(e, DR_EINVAL, "tensor %s: safetensors hold F32, F16 and BF16, not %s", name,
+    const char *tn = st_type_name(type);
+    int same, bits = 0;
+    if (!tn || !st_type_find(tn, &same, &bits) || bits % 8)
+        return err_set(e, DR_EINVAL, "tensor %s: safetensors do not hold %s", name,
                        ti ? ti->name : "this type");
-    uint64_t bytes = (uint64_t)ti->bytes;
+    uint64_t bytes = (uint64_t)bits / 8;
     put_json_str((buf_putc(&w->head, ','), &w->head), name);
-    buf_printf(&w->head, ":{\"dtype\":\"%s\",\"shape\":[", ti->name);
+    buf_printf(&w->head, ":{\"dtype\":\"%s\",\"shape\":[", tn);
     for (int i = 0; i < n_dims; i++) {
         if (dim[i] < 0 || __builtin_mul_overflow(bytes, (uint64_t)dim[i], &bytes))
             return err_set(e, DR_EINVAL, "tensor %s: dimension %" PRId64, name, dim[i]);

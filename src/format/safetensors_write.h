@@ -10,7 +10,7 @@ typedef struct st_writer st_writer;
 
 st_writer *st_write_new(dr_err *e);
 void st_write_free(st_writer *w);                /* drops what was not ended; NULL is fine */
-/* type: DT_F32, DT_F16 or DT_BF16; dim: slowest axis first. */
+/* type: DT_F32, DT_F16, DT_BF16, or one of st_type_find's of whole bytes; dim: slowest axis first. */
 int st_add_tensor(st_writer *w, const char *name, int type, int n_dims, const int64_t *dim,
                   dr_err *e);
 /* Bytes of the whole file, once the tensors are listed. */
