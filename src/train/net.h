@@ -20,7 +20,7 @@
 typedef struct {
     int n_rows;                 /* tokens of a batch at most */
     int max_docs;               /* documents of a batch at most; 0: n_rows / 16 + 1 */
-    int max_len;                /* positions of a document at most; 0: n_rows */
+    int max_len;                /* positions of a document at most; 0: the model's */
     int recompute;              /* 0, 1, 2 */
     bool eval_only;             /* no backward: net_eval alone */
 } net_opt;
