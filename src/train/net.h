@@ -46,7 +46,8 @@ void net_free(net *n);                                         /* NULL is fine *
 
 /* Forward and backward of a batch: p->g and *sum are added to. Refused before anything is computed:
  * what batch_check refuses, more tokens or documents than planned, documents with a parent. logp
- * (b->n,), NULL: not wanted: each target's log-probability, 0 where there is none. */
+ * (b->n,), NULL: not wanted: each target's log-probability, 0 where there is none or
+ * its weight is 0. */
 int net_step(net *n, const batch *b, loss_sum *sum, float *logp, dr_err *e);
 /* The same without gradients. */
 int net_eval(net *n, const batch *b, loss_sum *sum, float *logp, dr_err *e);
