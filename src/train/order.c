@@ -1,11 +1,11 @@
-/* order.c - see order.h: a Feistel network over the smallest even number of bits that holds n, walked
- * until it gives a number below n. Both halves of the proof are short: each round can be undone, so
- * the network permutes; a walk along a permutation's cycle from below n comes back below n, and from
- * different starts to different ends. At most 4 walks are expected. */
+/* order.c - see order.h: the swap-or-not shuffle, for which any n will do and small ones are shuffled
+ * as well as large ones. Each round pairs every place x with k - x (mod n), k its own, and lets a
+ * pair change places or not by one bit of a hash that both have alike.
+ * Ref: Hoang, Morris, Rogaway 2012, "An Enciphering Scheme Based on a Card Shuffle". */
 #include "train/order.h"
 #include "base/rng.h"
 
-enum { ROUNDS = 6 };
+__extension__ typedef unsigned __int128 u128;
 
 uint64_t order_key(uint64_t seed, uint64_t a, uint64_t b, uint64_t c)
 {
@@ -26,16 +26,12 @@ static uint64_t mix(uint64_t x)
 uint64_t order_at(uint64_t key, uint64_t n, uint64_t i)
 {
     if (n < 2) return 0;
-    int half = (64 - __builtin_clzll(n - 1) + 1) / 2;          // 4^half >= n
-    uint64_t mask = ((uint64_t)1 << half) - 1;
-    do {
-        uint64_t a = i >> half, b = i & mask;
-        for (int r = 0; r < ROUNDS; r++) {
-            uint64_t f = mix(mix(key + (uint64_t)(r + 1) * 0x9e3779b97f4a7c15u) + b) & mask;
-            uint64_t t = a ^ f;
-            a = b, b = t;
-        }
-        i = a << half | b;
-    } while (i >= n);
+    int rounds = 24 + 6 * (64 - __builtin_clzll(n - 1));
+    for (int r = 0; r < rounds; r++) {
+        uint64_t salt = mix(key + (uint64_t)(r + 1) * 0x9e3779b97f4a7c15u);
+        uint64_t k = (uint64_t)((u128)salt * n >> 64), other = k >= i ? k - i : k + (n - i);
+        uint64_t pair = i > other ? i : other;
+        if (mix(salt + pair) >> 63) i = other;
+    }
     return i;
 }
