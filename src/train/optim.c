@@ -13,14 +13,14 @@ const char *const optim_rule_name[OPTIM_N_RULES] = { "adamw", "adamw8", "muon", 
 const char *const muon_adjust_name[MUON_N_ADJUST] = { "original", "match-adamw", "plain" };
 
 static const state_row state_table[] = {
-    { OPTIM_ADAMW, "adamw.m", DT_F32, false },
-    { OPTIM_ADAMW, "adamw.v", DT_F32, false },
-    { OPTIM_ADAMW8, "adamw8.m", 0, false },
-    { OPTIM_ADAMW8, "adamw8.v", 0, false },
-    { OPTIM_ADAMW8, "adamw8.m_max", DT_F32, true },
-    { OPTIM_ADAMW8, "adamw8.v_max", DT_F32, true },
-    { OPTIM_MUON, "muon.m", DT_F32, false },
-    { OPTIM_SGD, "sgd.m", DT_F32, false },
+    { OPTIM_ADAMW, "adamw.m", 4, false },
+    { OPTIM_ADAMW, "adamw.v", 4, false },
+    { OPTIM_ADAMW8, "adamw8.m", 1, false },
+    { OPTIM_ADAMW8, "adamw8.v", 1, false },
+    { OPTIM_ADAMW8, "adamw8.m_max", 4, true },
+    { OPTIM_ADAMW8, "adamw8.v_max", 4, true },
+    { OPTIM_MUON, "muon.m", 4, false },
+    { OPTIM_SGD, "sgd.m", 4, false },
 };
 enum { N_STATE_ROWS = sizeof state_table / sizeof *state_table };
 
@@ -146,7 +146,7 @@ static int64_t state_before(const optim_opt *o, const state_row *r, const optim_
 
 static size_t state_bytes(const state_row *r, int64_t n)
 {
-    return ((size_t)n * (r->type == DT_F32 ? sizeof(float) : 1) + 63) & ~(size_t)63;
+    return ((size_t)n * (size_t)r->width + 63) & ~(size_t)63;
 }
 
 /* Fills state[] and row[] without memory; returns the bytes. */
@@ -159,7 +159,7 @@ static size_t lay_states(optim *o)
         if (!has_state(&o->o, r)) continue;
         optim_state *s = &o->state[o->n_states];
         snprintf(s->name, sizeof s->name, "%s", r->name);
-        s->type = r->type;
+        s->width = r->width;
         s->at = state_before(&o->o, r, o->t, o->n, o->lo);
         s->n = state_before(&o->o, r, o->t, o->n, o->hi) - s->at;
         s->total = state_before(&o->o, r, o->t, o->n, INT64_MAX);

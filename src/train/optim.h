@@ -69,9 +69,9 @@ void optim_step(optim *o, float *w, uint16_t *wb, const float *g, float scale, d
 
 /* ---- state, for checkpoints: arrays that do not depend on how many ranks there are ---- */
 
-/* `n` elements of `type` (DT_F32, or 0: u8) at p are elements [at, at+n) of the array of `total`
+/* `n` elements of `width` bytes (4: f32, 1: u8) at p are elements [at, at+n) of the array of `total`
  * elements that all ranges together have; at ascends with the range. */
-typedef struct { char name[24]; int type; void *p; int64_t at, n, total; } optim_state;
+typedef struct { char name[24]; int width; void *p; int64_t at, n, total; } optim_state;
 int optim_n_states(const optim *o);
 optim_state optim_state_get(optim *o, int i);
 /* Elements of array i before element `at` of the flat arrays, a cut. */

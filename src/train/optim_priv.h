@@ -9,7 +9,7 @@ enum { MAX_STATES = 8 };
 typedef struct {
     optim_rule rule;
     const char *name;
-    int type;                   /* DT_F32; 0: u8 */
+    int width;                  /* bytes of an element: 4: f32, 1: u8 */
     bool per_block;             /* one element for OPTIM_BLOCK weights of a tensor; else one for each */
 } state_row;
 

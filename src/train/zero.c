@@ -102,19 +102,17 @@ int zero_gather_w(zero *z, float *w, dr_err *e)
     return z->c->all_gather(z->c, w, sizeof *w, z->cut, e);
 }
 
-static size_t width_of(const optim_state *s) { return s->type == DT_F32 ? sizeof(float) : 1; }
-
 int zero_state_get(zero *z, int i, void *whole, dr_err *e)
 {
     comm *c = z->c;
     optim_state s = optim_state_get(z->o, i);
-    memcpy((char *)whole + (size_t)s.at * width_of(&s), s.p, (size_t)s.n * width_of(&s));
+    memcpy((char *)whole + (size_t)s.at * (size_t)s.width, s.p, (size_t)s.n * (size_t)s.width);
     if (c->size == 1) return DR_OK;
     int64_t *cut = mem_zalloc((size_t)c->size + 1, sizeof *cut);
     int rc = cut ? DR_OK : err_nomem(e, (size_t)c->size * sizeof *cut, "the ranks' shares");
     if ((rc = comm_agree(c, rc, e)) == DR_OK) {
         for (int r = 0; r <= c->size; r++) cut[r] = optim_state_before(z->o, i, z->cut[r]);
-        rc = c->all_gather(c, whole, width_of(&s), cut, e);
+        rc = c->all_gather(c, whole, (size_t)s.width, cut, e);
     }
     mem_free(cut);
     return rc;
@@ -123,5 +121,5 @@ int zero_state_get(zero *z, int i, void *whole, dr_err *e)
 void zero_state_put(zero *z, int i, const void *whole)
 {
     optim_state s = optim_state_get(z->o, i);
-    memcpy(s.p, (const char *)whole + (size_t)s.at * width_of(&s), (size_t)s.n * width_of(&s));
+    memcpy(s.p, (const char *)whole + (size_t)s.at * (size_t)s.width, (size_t)s.n * (size_t)s.width);
 }
