@@ -81,7 +81,7 @@ typedef void attn_weigh_fn(float *m, float *l, float *acc, float *p, int R, int 
  * DT_BF16. */
 typedef struct { const void *p; size_t ld; int type; bool turned; } grad_op;
 
-/* c (M,N) = sum over k < K of a(k,m) b(k,n); add: +=. M <= GRAD_M, N <= GRAD_N. Summed in blocks of
+/* c (M,N) = sum over k < K of a(k,m) b(k,n); add: +=. M <= GRAD_M, N <= GRAD_N, b not turned. Summed in blocks of
  * GRAD_K of k (grad_bf16: 2 * GRAD_K) from 0 on, each a chain from +0, blocks added in order;
  * grad_bf16 rounds f32 operands to bf16 and takes two k a step. scratch: GRAD_SCRATCH bytes, 64-byte
  * aligned, this thread's own. */

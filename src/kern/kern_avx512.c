@@ -8,6 +8,7 @@
 void kern_init_avx512_q(kern *k);              /* kern_avx512_q.c: the quantised products */
 void kern_init_avx512_kv(kern *k);            /* kern_avx512_kv.c: the quantised cache */
 void kern_init_avx512_quant(kern *k);           /* kern_avx512_quant.c: weights by search */
+void kern_init_avx512_grad(kern *k);            /* kern_avx512_grad.c: training */
 void kern_init_avx512(kern *k);
 void kern_init_avx512(kern *k)
 {
@@ -15,5 +16,6 @@ void kern_init_avx512(kern *k)
     kern_init_avx512_q(k);
     kern_init_avx512_kv(k);
     kern_init_avx512_quant(k);
+    kern_init_avx512_grad(k);
 }
 #endif

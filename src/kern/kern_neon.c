@@ -51,6 +51,7 @@ static void mul_bf16(float *y, size_t ldy, const void *weights, size_t row_bytes
 void kern_init_neon_q(kern *k);              /* kern_neon_q.c: the quantised products */
 void kern_init_neon_kv(kern *k);             /* kern_neon_kv.c: the quantised cache */
 void kern_init_neon_quant(kern *k);          /* kern_neon_quant.c: weights by search */
+void kern_init_neon_grad(kern *k);            /* kern_neon_grad.c: training */
 void kern_init_neon(kern *k);
 void kern_init_neon(kern *k)
 {
@@ -59,6 +60,7 @@ void kern_init_neon(kern *k)
     kern_init_neon_q(k);
     kern_init_neon_kv(k);
     kern_init_neon_quant(k);
+    kern_init_neon_grad(k);
 }
 #else
 typedef int kern_neon_not_here;
