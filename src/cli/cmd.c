@@ -17,6 +17,7 @@ const command *const cmd_table[] = {
     &cmd_merge,
     &cmd_quantize,
     &cmd_imatrix,
+    &cmd_prep,
     &cmd_bench,
     &cmd_chat_render,
     &cmd_logits,
@@ -32,6 +33,7 @@ const command *const cmd_table[] = {
 const char *const cmd_group_name[GROUP_N] = {
     [GROUP_RUN] = "Run a model",
     [GROUP_FILES] = "Models on this machine",
+    [GROUP_TRAIN] = "Train a model",
     [GROUP_MEASURE] = "Check and measure",
     [GROUP_PLUMBING] = "For scripts and tests",
     [GROUP_HELP] = "Help",

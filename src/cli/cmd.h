@@ -24,7 +24,7 @@
 #include "base/err.h"
 #include "cli/opt.h"
 
-typedef enum { GROUP_RUN, GROUP_FILES, GROUP_MEASURE, GROUP_PLUMBING, GROUP_HELP, GROUP_N }
+typedef enum { GROUP_RUN, GROUP_FILES, GROUP_TRAIN, GROUP_MEASURE, GROUP_PLUMBING, GROUP_HELP, GROUP_N }
     cmd_group;
 
 typedef struct command {
@@ -74,6 +74,7 @@ extern const command cmd_list;
 extern const command cmd_logits;
 extern const command cmd_merge;
 extern const command cmd_perplexity;
+extern const command cmd_prep;
 extern const command cmd_rm;
 extern const command cmd_run;
 extern const command cmd_synth;
