@@ -15,6 +15,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include "base/err.h"
+#include "base/near.h"
 
 typedef enum {
     OPT_FLAG = 1,     /* bool */
@@ -59,7 +60,4 @@ void opt_each(const opt *o, size_t base, bool (*fn)(void *arg, const opt *row, s
               void *arg);
 /* The options as help text: one line each, headings between. */
 void opt_print(FILE *f, const opt *o, bool all);
-
-/* Which of n words is the likeliest meant by `word`; NULL: none is near. */
-const char *near_miss(const char *word, const char *const *words, int n);
 #endif
