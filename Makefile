@@ -160,6 +160,18 @@ fuzz: $(FUZZ)
 $(FUZZ): $(O)/tests/fuzz/%: $(O)/tests/fuzz/%.o $(O)/core.a
 	$(call say,LD  $@)
 	$(Q)$(CC) $(OPT) -fsanitize=fuzzer $(LDFLAGS) -o $@ $^ $(LDLIBS)
+# Several processes: builds with MPI, beside the other build, and starts them by mpirun.
+RANKS := $(O)/tests/dist/ranks
+$(RANKS): $(RANKS).o $(O)/tests/lib/t.o $(O)/core.a
+	$(call say,LD  $@)
+	$(Q)$(CC) $(OPT) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+ifdef MPI
+check-mpi: $(RANKS)
+	@tests/dist/run.sh $(RANKS)
+else
+check-mpi:
+	@$(MAKE) --no-print-directory MPI=1 check-mpi
+endif
 # Each header must compile on its own, so that include order never matters.
 HDR := $(filter-out src/kern/vec_% src/kern/lane_% src/kern/%_body.h,$(wildcard include/*.h src/*/*.h))
 hdrcheck: $(HDR:%=$(O)/%.ok)
@@ -211,7 +223,7 @@ compdb:
 	@tools/compdb.sh $(O) > compile_commands.json && echo "wrote compile_commands.json"
 clean:
 	rm -rf build drover compile_commands.json
-.PHONY: all lib examples check check-unit check-e2e check-kern fuzz hdrcheck lint bench install uninstall \
+.PHONY: all lib examples check check-unit check-e2e check-kern check-mpi fuzz hdrcheck lint bench install uninstall \
         man completion size compdb clean
 .SECONDARY:
 -include $(OBJ:.o=.d) $(UNIT:=.d) $(KERN:=.d) $(HDR:%=$(O)/%.ok.d)

@@ -88,7 +88,8 @@ static int mpi_reduce_scatter(comm *c, float *x, const int64_t *cut, dr_err *e)
     return DR_OK;
 }
 
-/* Around the ring: in turn k everyone passes on the range that it got in the turn before. */
+/* Around the ring: in turn k everyone passes on the range that it got in the turn before. Nothing is
+ * sent of a range that is empty, since its receiver may have nothing to do in that turn at all. */
 static int gather_ring(mpi_comm *m, char *x, size_t width, const int64_t *a, const int64_t *b,
                        dr_err *e)
 {
@@ -99,8 +100,8 @@ static int gather_ring(mpi_comm *m, char *x, size_t width, const int64_t *a, con
         size_t no = (size_t)(b[out] - a[out]) * width, ni = (size_t)(b[in] - a[in]) * width;
         while (no || ni) {
             int so = no < MESSAGE ? (int)no : MESSAGE, si = ni < MESSAGE ? (int)ni : MESSAGE;
-            int rc = MPI_Sendrecv(po, so, MPI_BYTE, to, 1, pi, si, MPI_BYTE, from, 1, m->mpi,
-                                  MPI_STATUS_IGNORE);
+            int rc = MPI_Sendrecv(po, so, MPI_BYTE, so ? to : MPI_PROC_NULL, 1, pi, si, MPI_BYTE,
+                                  si ? from : MPI_PROC_NULL, 1, m->mpi, MPI_STATUS_IGNORE);
             if (rc) return failed(rc, "gather what the ranks have", e);
             po += so, pi += si, no -= (size_t)so, ni -= (size_t)si;
         }
