@@ -16,7 +16,7 @@ enum {
     MM_OUTS = 8,            /* outputs of one matmul call at most */
     SLICE_ROWS = 64,        /* rows whose products of one slice of K wait to be scaled */
     GRAD_ROWS = 64,         /* rows whose share of a norm's gradient is summed apart */
-    HEAD_ROWS = 128         /* rows whose logits the loss has at once */
+    HEAD_ROWS = 192         /* rows whose logits the loss has at once */
 };
 
 /* One thread's part of an attention task: ATTN_ROWS query rows. */

@@ -7,7 +7,7 @@
 #include "base/mem.h"
 #include "dev/cpu.h"
 
-enum { ELEMS = 8192, COLS = 64, TASKS = 4 /* a thread, at least */ };
+enum { ELEMS = 8192, COLS = 64, IDLE = 85 /* per cent of threads that have work, at least */ };
 
 /* ---- scratch ---- */
 
@@ -54,29 +54,29 @@ static int cpu_reserve_train(dev *d, const train_size *s, dr_err *e)
 
 /* ---- products ---- */
 
-/* Cut n into pieces of at most `most`, multiples of `unit`, and at least `want` of them if that
- * leaves whole units; the size of a piece. */
-static int piece(int n, int most_, int unit, int want)
-{
-    int n_cuts = (n + most_ - 1) / most_;
-    if (n_cuts < want) n_cuts = want;
-    int size = (n + n_cuts - 1) / n_cuts;
-    size = (size + unit - 1) / unit * unit;
-    return size < most_ ? size : most_;
-}
-
 /* Outputs (rows,cols) in blocks of bm by bn. */
 typedef struct { int rows, cols, bm, bn, nm, nn, first; } blocks;
 
 enum { UNIT_M = 24, UNIT_N = 32 };
 
-static void cut(blocks *b, int rows, int cols, int first, int want)
+/* Pieces of n, `count` of them or fewer, of whole units: their size. */
+static int piece(int n, int count, int unit)
 {
-    int nn = (cols + GRAD_N - 1) / GRAD_N;
+    int size = (n + count - 1) / count;
+    return (size + unit - 1) / unit * unit;
+}
+
+/* Blocks as large as they may be, or as much smaller in rows as threads without work want. */
+static void cut(blocks *b, int rows, int cols, int first, int n_threads)
+{
+    int nn = (cols + GRAD_N - 1) / GRAD_N, nm = (rows + GRAD_M - 1) / GRAD_M;
     *b = (blocks){ .rows = rows, .cols = cols, .first = first };
-    b->bn = piece(cols, GRAD_N, UNIT_N, 1);
-    b->bm = piece(rows, GRAD_M, UNIT_M, (want + nn - 1) / nn);
-    b->nm = (rows + b->bm - 1) / b->bm, b->nn = (cols + b->bn - 1) / b->bn;
+    b->bn = piece(cols, nn, UNIT_N), b->nn = (cols + b->bn - 1) / b->bn;
+    for (;; nm++) {
+        b->bm = piece(rows, nm, UNIT_M), b->nm = (rows + b->bm - 1) / b->bm;
+        int n = b->nm * b->nn, rounds = (n + n_threads - 1) / n_threads * n_threads;
+        if (b->bm == UNIT_M || 100 * n >= IDLE * rounds) break;
+    }
 }
 
 /* Block i: where it begins and how large it is. */
@@ -130,7 +130,7 @@ static void cpu_matmul_dx(dev *d, float *dx, size_t lddx, const mm_dx *in, int n
     dx_job j = { .c = c, .dx = dx, .lddx = lddx, .in = in, .n_in = n_in, .add = add };
     DR_ASSERT(c->tmem);
     for (int i = 0; i < n_in; i++) DR_ASSERT(in[i].w->K == in[0].w->K);
-    cut(&j.b, N, in[0].w->K, 0, d->n_threads > 1 ? TASKS * d->n_threads : 1);
+    cut(&j.b, N, in[0].w->K, 0, d->n_threads);
     pool_run(c->pool, j.b.nm * j.b.nn, dx_block, &j);
 }
 
@@ -164,10 +164,10 @@ static void cpu_matmul_dw(dev *d, const mm_dw *out, int n_out, const void *x, in
 {
     cpu *c = (cpu *)d;
     dw_job j = { .c = c, .out = out, .x = x, .x_type = x_type, .n_out = n_out, .N = N, .ldx = ldx };
-    int first = 0, want = d->n_threads > 1 ? (TASKS * d->n_threads + n_out - 1) / n_out : 1;
+    int first = 0;
     DR_ASSERT(c->tmem && n_out <= MM_OUTS);
     for (int i = 0; i < n_out; i++) {
-        cut(&j.b[i], out[i].w->rows, out[i].w->K, first, want);
+        cut(&j.b[i], out[i].w->rows, out[i].w->K, first, d->n_threads);
         first += j.b[i].nm * j.b[i].nn;
     }
     pool_run(c->pool, first, dw_block, &j);

@@ -17,7 +17,7 @@
 #include "kern/unroll.h"
 #include "kern/soft_body.h"
 
-enum { GRAD_COLS = 16 * GRAD_W };
+enum { GRAD_COLS = 16 * GRAD_W, PANEL_K = 8 };
 
 static int least(int a, int b) { return a < b ? a : b; }
 
@@ -38,20 +38,37 @@ static inline vf values_at(const grad_op *o, size_t at, int n, bool rounded)
     return v_load_bf16(h);
 }
 
-/* Place t of a panel holds k = t, with `bf16` the odd one of a pair before the even one. A store of
- * sixteen lanes may reach beyond a strip that is narrower, into what is written after it. */
-static void panel_rows(float *to, const grad_op *o, int k0, int K, int i0, int n, int width, bool bf16)
+/* Place t of a panel holds k = t, with `bf16` the odd one of a pair before the even one. A few k at a
+ * time for all strips, so that rows are read as they lie. A store of sixteen lanes may reach beyond a
+ * strip that is narrower, into what is written after it: not at a strip's end. */
+static inline __attribute__((always_inline)) void panel_of(float *to, const grad_op *o, int k0, int K,
+                                                           int i0, int n, int width, bool bf16)
 {
-    for (int i = 0; i < n; i += width)
-        for (int t = 0; t < (bf16 ? (K + 1) / 2 * 2 : K); t++, to += width) {
-            int k = bf16 ? t ^ 1 : t;
-            for (int c = 0; c < width; c += 16) {
-                int left = k < K ? n - i - c : 0, some = least(width - c, left);
-                size_t at = (size_t)(k0 + k) * o->ld + (size_t)(i0 + i + c);
-                v_store(to + c, left >= 16 ? values_at(o, at, 16, bf16)
-                                : some > 0 ? values_at(o, at, some, bf16) : v_set(0));
+    int KK = bf16 ? (K + 1) / 2 * 2 : K;
+    for (int t0 = 0; t0 < KK; t0 += PANEL_K) {
+        int t1 = least(t0 + PANEL_K, KK);
+        for (int i = 0; i < n; i += width) {
+            float *y = to + (size_t)i * (size_t)KK + t0 * width;
+            for (int t = t0; t < t1; t++, y += width) {
+                int k = bf16 ? t ^ 1 : t, left = k < K ? n - i : 0;
+                size_t at = (size_t)(k0 + k) * o->ld + (size_t)(i0 + i);
+                for (int c = 0; c < width; c += 16, left -= 16, at += 16) {
+                    int some = least(width - c, left);
+                    vf x = left >= 16 ? values_at(o, at, 16, bf16)
+                           : some > 0 ? values_at(o, at, some, bf16) : v_set(0);
+                    if (t * width + c + 16 > KK * width) v_store_n(y + c, x, width - c);
+                    else v_store(y + c, x);
+                }
             }
         }
+    }
+}
+
+static void panel_rows(float *to, const grad_op *o, int k0, int K, int i0, int n, int width, bool bf16)
+{
+    if (bf16) panel_of(to, o, k0, K, i0, n, width, true);
+    else if (width == GRAD_R) panel_of(to, o, k0, K, i0, n, GRAD_R, false);
+    else panel_of(to, o, k0, K, i0, n, GRAD_COLS, false);
 }
 
 static inline float value_at(const grad_op *o, size_t at, bool rounded)
@@ -231,39 +248,81 @@ static inline __attribute__((always_inline)) void mini_rows(int R, float *c, int
     if (n < N) mini_tile(R, 1, N - n, c + n, ldc, K, a, lda, stepa, b + n, ldb, add);
 }
 
-/* c (M,N) = or += a (M,K) b (K,N), in place: everything is in the caches already. */
-static __attribute__((noinline)) void mini(float *c, int ldc, int M, int N, int K, const float *a,
-                                           int lda, int stepa, const float *b, int ldb, bool add)
+/* Rows of c that need only part: from[r] <= k < to[r]; NULL: all need all. */
+typedef struct { const int *from, *to; } mini_part;
+
+/* What R rows need in all, of n. */
+static bool mini_range(const mini_part *p, int r, int R, int n, int *from, int *to)
 {
-    while (M > 0) {
-        int R = M >= 2 * MINI_R || M == MINI_R ? MINI_R : M < MINI_R ? M : (M + 1) / 2;
+    *from = p->from ? n : 0, *to = p->from ? 0 : n;
+    for (int i = r; p->from && i < r + R; i++) {
+        if (p->from[i] >= p->to[i]) continue;
+        *from = least(*from, p->from[i]);
+        *to = p->to[i] > *to ? p->to[i] : *to;
+    }
+    return *from < *to;
+}
+
+/* c (M,N) = or += a (M,K) b (K,N), in place: everything is in the caches already. part is of k; with
+ * `cols` of columns of c, whole sixteens, and what is not needed stays as it is. */
+static __attribute__((noinline)) void mini(float *c, int ldc, int M, int N, int K, const float *a,
+                                           int lda, int stepa, const float *b, int ldb, bool add,
+                                           mini_part part, bool cols)
+{
+    for (int r = 0, R; r < M; r += R, c += R * ldc, a += R * lda) {
+        int left = M - r, from, to;
+        R = left >= 2 * MINI_R || left == MINI_R ? MINI_R : left < MINI_R ? left : (left + 1) / 2;
+        if (!mini_range(&part, r, R, cols ? N : K, &from, &to)) continue;
+        int n0 = cols ? from / 16 * 16 : 0, nn = cols ? least((to + 15) / 16 * 16, N) - n0 : N;
+        int k0 = cols ? 0 : from, kk = cols ? K : to - from;
+        float *cc = c + n0;
+        const float *aa = a + k0 * stepa, *bb = b + k0 * ldb + n0;
         switch (R) {
-#define CASE(r) case r: if ((r) <= MINI_R) mini_rows(r, c, ldc, N, K, a, lda, stepa, b, ldb, add); break;
+#define CASE(r) case r: if ((r) <= MINI_R) mini_rows(r, cc, ldc, nn, kk, aa, lda, stepa, bb, ldb, add); break;
         CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6)
 #undef CASE
         }
-        M -= R, c += R * ldc, a += R * lda;
     }
+}
+
+/* Which rows see each key. */
+static void seen_by(const attn_grad *a, int R, int *from, int *to)
+{
+    for (int j = 0; j < ATTN_TILE; j++) from[j] = R, to[j] = 0;
+    for (int r = 0; r < R; r++)
+        for (int j = a->lo[r]; j < a->hi[r]; j++) {
+            from[j] = least(from[j], r);
+            to[j] = r + 1;
+        }
 }
 
 static void KERN(attn_grad)(const attn_grad *a, int R, int hs)
 {
-    float *p = a->s, *ds = a->s + ATTN_TILE * ATTN_TILE;
-    mini(p, ATTN_TILE, R, ATTN_TILE, hs, a->q, hs, 1, a->kt, ATTN_TILE, false);
-    mini(ds, ATTN_TILE, R, ATTN_TILE, hs, a->dy, hs, 1, a->vt, ATTN_TILE, false);
+    enum { T = ATTN_TILE };
+    float *p = a->s, *ds = a->s + T * T;
+    int from[T], to[T];
+    mini_part by_row = { NULL, NULL }, by_key = { NULL, NULL };
+    bool whole = true;
+    for (int r = 0; r < R; r++) whole &= a->lo[r] <= 0 && a->hi[r] >= T;
+    if (!whole) {
+        seen_by(a, R, from, to);
+        by_row = (mini_part){ a->lo, a->hi }, by_key = (mini_part){ from, to };
+    }
+    mini(p, T, R, T, hs, a->q, hs, 1, a->kt, T, false, by_row, true);
+    mini(ds, T, R, T, hs, a->dy, hs, 1, a->vt, T, false, by_row, true);
     for (int r = 0; r < R; r++) {
         vf m = v_set(-a->m[r]), il = v_set(a->il[r]), D = v_set(-a->D[r]), none = v_set(0);
-        for (int i = 0; i < ATTN_TILE; i += 16) {
-            float *at = p + r * ATTN_TILE + i, *dat = ds + r * ATTN_TILE + i;
+        for (int i = 0; i < T; i += 16) {
+            float *at = p + r * T + i, *dat = ds + r * T + i;
             vf x = v_mul(v_exp(v_add(v_load(at), m)), il);
             vf d = v_mul(x, v_add(v_load(dat), D));
             v_store(at, v_inside(x, none, i, a->lo[r], a->hi[r]));
             v_store(dat, v_inside(d, none, i, a->lo[r], a->hi[r]));
         }
     }
-    mini(a->dq, hs, R, hs, ATTN_TILE, ds, ATTN_TILE, 1, a->k, hs, true);
-    mini(a->dk, hs, ATTN_TILE, hs, R, ds, 1, ATTN_TILE, a->q, hs, true);
-    mini(a->dv, hs, ATTN_TILE, hs, R, p, 1, ATTN_TILE, a->dy, hs, true);
+    mini(a->dq, hs, R, hs, T, ds, T, 1, a->k, hs, true, by_row, false);
+    mini(a->dk, hs, T, hs, R, ds, 1, T, a->q, hs, true, by_key, false);
+    mini(a->dv, hs, T, hs, R, p, 1, T, a->dy, hs, true, by_key, false);
 }
 
 /* ---- row by row ---- */

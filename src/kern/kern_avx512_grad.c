@@ -59,16 +59,26 @@ static inline vf pairs_at(const grad_op *o, size_t at, int n, bool second)
     return _mm512_castsi512_ps(_mm512_permutexvar_epi16(turn, h));
 }
 
+/* As panel_rows. */
 static void pairs_rows(float *to, const grad_op *o, int k0, int K, int i0, int n, int width)
 {
-    for (int i = 0; i < n; i += width)
-        for (int k = 0; k < K; k += 2, to += width)
-            for (int c = 0; c < width; c += 16) {
-                int some = n - i - c < width - c ? n - i - c : width - c;
-                some = some < 0 ? 0 : some > 16 ? 16 : some;
-                v_store(to + c, pairs_at(o, (size_t)(k0 + k) * o->ld + (size_t)(i0 + i + c), some,
-                                         k + 1 < K));
-            }
+    enum { STEP = 16 };
+    int pairs = (K + 1) / 2;
+    for (int k1 = 0; k1 < K; k1 += STEP) {
+        int end = k1 + STEP < K ? k1 + STEP : K;
+        for (int i = 0; i < n; i += width) {
+            float *y = to + (size_t)i * (size_t)pairs + k1 / 2 * width;
+            for (int k = k1; k < end; k += 2, y += width)
+                for (int c = 0; c < width; c += 16) {
+                    int some = n - i - c < width - c ? n - i - c : width - c;
+                    some = some < 0 ? 0 : some > 16 ? 16 : some;
+                    vf x = pairs_at(o, (size_t)(k0 + k) * o->ld + (size_t)(i0 + i + c), some,
+                                    k + 1 < K);
+                    if (width - c < 16 && k + 2 >= K) v_store_n(y + c, x, width - c);
+                    else v_store(y + c, x);
+                }
+        }
+    }
 }
 
 /* n <= 32 values along k as pairs */

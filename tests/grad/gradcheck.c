@@ -1,6 +1,7 @@
 /* gradcheck.c - gradients of every operation of training.
  *
  *     gradcheck [NAME...]        every level this CPU has
+ *     gradcheck --bench [SHAPE]  nothing checked: times (bench.h)
  *
  * Each operation is written here a second time, in double precision: forward, and its gradient as
  * docs/math/ derives it. That gradient is held against central differences of that forward pass
@@ -16,6 +17,7 @@
 #include "dev/dev.h"
 #include "kern/kern.h"
 #include "t.h"
+#include "bench.h"
 
 #define TOL 1e-5
 
@@ -705,6 +707,16 @@ int main(int argc, char **argv)
         { "documents", check_documents }, { "embed", check_embed }, { "head", check_head },
         { "no_target", check_no_target }, { "simple", check_simple }, { "reserve", check_reserve },
     };
+    if (argc > 1 && !strcmp(argv[1], "--bench")) {
+        dev *d = dev_open(&(dev_opt){ 0 }, NULL);
+        DR_ASSERT(d);
+        for (size_t i = 0; i < sizeof bench_shapes / sizeof *bench_shapes; i++)
+            for (int bf16 = 0; bf16 < 2; bf16++)
+                if (argc == 2 || !strcmp(argv[2], bench_shapes[i].name))
+                    bench_all(d, &bench_shapes[i], bf16 ? DT_BF16 : DT_F32);
+        dev_close(d);
+        return 0;
+    }
     t_begin(argc, argv);
     unsigned have = cpu_detect();
     kern all;
