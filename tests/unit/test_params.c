@@ -221,7 +221,7 @@ static void random_weights(void **state)
 {
     (void)state;
     dr_err e = {0};
-    hparams h = { .V = 500, .C = 128, .L = 8, .nh = 4, .nkv = 2, .hs = 32, .F = 256, .n_ctx = 64,
+    hparams h = { .V = 1500, .C = 128, .L = 8, .nh = 4, .nkv = 2, .hs = 32, .F = 256, .n_ctx = 64,
                   .eps = 1e-5f, .rope = { .theta = 10000 } };
     params *p[3];
     dev *d[3];
