@@ -1,6 +1,6 @@
 /* train.c - loss, log-probabilities and every gradient of whole models against float64
  * (tools/golden/train.py), at every kernel level; bf16 beside what PyTorch's autocast makes of them.
- * usage: train [FOLDER]      larger cases that train.py --large has written */
+ * usage: train [FOLDER [LEVEL]]      larger cases that train.py --large has written, one level */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -13,7 +13,7 @@
 #include "train/net.h"
 #include "train_case.h"
 
-static const char *data = "tests/golden/data";
+static const char *data = "tests/golden/data", *only;
 
 typedef struct { train_case c; const json_t *j; const char *name; tensors *want; } golden;
 
@@ -108,6 +108,7 @@ static void gradients_are_those_of_float64(void **state)
         unsigned cpu = cpu_detect();
         for (int l = 0; l < n_kern_levels; l++) {
             if ((kern_levels[l].need & cpu) != kern_levels[l].need) continue;
+            if (only && strcmp(only, kern_levels[l].name)) continue;
             one(&g, kern_levels[l].name, DT_F32);
             one(&g, kern_levels[l].name, DT_BF16);
         }
@@ -121,6 +122,7 @@ static void gradients_are_those_of_float64(void **state)
 int main(int argc, char **argv)
 {
     if (argc > 1) data = argv[1];
+    if (argc > 2) only = argv[2];
     const struct CMUnitTest tests[] = { cmocka_unit_test(gradients_are_those_of_float64) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
