@@ -3,7 +3,7 @@ _drover() {
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} words=
     COMPREPLY=()
     if [ "$COMP_CWORD" -eq 1 ]; then
-        words="run get list rm info convert merge quantize imatrix prep bench chat-render logits perplexity synth tokenize verify grammar-check help --help --version"
+        words="run get list rm info convert merge quantize imatrix prep train bench chat-render logits perplexity synth tokenize verify grammar-check help --help --version"
     else
         case "${COMP_WORDS[1]} $prev" in
             "run --context-full") words="stop shift" ;;
@@ -21,6 +21,8 @@ _drover() {
             "imatrix --numa") words="off distribute isolate" ;;
             "prep --format") words="auto jsonl csv tsv text" ;;
             "prep --split") words="file line blank" ;;
+            "train --load") words="map copy" ;;
+            "train --numa") words="off distribute isolate" ;;
             "bench --kv-type") words="f16 bf16 f32 q8_0 q4_0" ;;
             "bench --load") words="map copy" ;;
             "bench --numa") words="off distribute isolate" ;;
@@ -45,6 +47,7 @@ _drover() {
                 quantize:-*) words="--imatrix --tensor-type --output-type --embd-type --pure --search --dry-run --max-shard-size --shards -f --force -t --threads -q --quiet -h --help" ;;
                 imatrix:-*) words="-f --file --chat -o --out -c --ctx --chunks --format --process-output --special -q --quiet -t --threads --load --numa -v --verbose -h --help" ;;
                 prep:-*) words="-o --out --format --field --split --separator --no-bos --end --shard-tokens --eval-out --eval-every --force --check -t --threads --json -q --quiet -h --help" ;;
+                train:-*) words="--set --until --dry-run --status --curve --export --type --step --force --keys --json -q --quiet -t --threads --load --numa -v --verbose -h --help" ;;
                 bench:-*) words="-p --prompt -n --gen -d --depth -b --batch -r --reps --shape --type --text --draft --kv-type --json --lora -t --threads --load --numa -v --verbose -h --help" ;;
                 chat-render:-*) words="-f --template-file -i --json-input --openai --now --ids --json -h --help" ;;
                 logits:-*) words="--ids --out --chunk --last --kv-type --lora -t --threads --load --numa -v --verbose -h --help" ;;
@@ -54,7 +57,7 @@ _drover() {
                 verify:-*) words="--make --against --json -t --threads --load --numa -v --verbose -h --help" ;;
                 grammar-check:-*) words="-f --file -h --help" ;;
                 help:-*) words="--all -h --help" ;;
-                help:*) words="run get list rm info convert merge quantize imatrix prep bench chat-render logits perplexity synth tokenize verify grammar-check help" ;;
+                help:*) words="run get list rm info convert merge quantize imatrix prep train bench chat-render logits perplexity synth tokenize verify grammar-check help" ;;
                 *) words=$(drover list 2>/dev/null </dev/null | sed -n 's/^\([a-z0-9][a-z0-9.-]*\) .*/\1/p') ;;
             esac
         fi

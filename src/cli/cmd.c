@@ -18,6 +18,7 @@ const command *const cmd_table[] = {
     &cmd_quantize,
     &cmd_imatrix,
     &cmd_prep,
+    &cmd_train,
     &cmd_bench,
     &cmd_chat_render,
     &cmd_logits,

@@ -75,6 +75,7 @@ extern const command cmd_logits;
 extern const command cmd_merge;
 extern const command cmd_perplexity;
 extern const command cmd_prep;
+extern const command cmd_train;
 extern const command cmd_rm;
 extern const command cmd_run;
 extern const command cmd_synth;

@@ -96,6 +96,20 @@ static double read_rate(pool *p, probe_job *j, const void *base, size_t n)
     return best;
 }
 
+void roofline_arith(roofline *r, const char *level, int n_threads)
+{
+    *r = (roofline){0};
+    pool *p = pool_new(n_threads, NULL);
+    probe_job *j = mem_zalloc(1, sizeof *j);
+    if (p && j) {
+        probe_select(&j->p, level);
+        r->f32 = total_rate(p, j, j->p.f32);
+        r->bf16 = total_rate(p, j, j->p.bf16);
+    }
+    mem_free(j);
+    pool_free(p);
+}
+
 void roofline_measure(roofline *r, const model *m, int n_threads)
 {
     *r = (roofline){0};

@@ -46,6 +46,8 @@ typedef struct {
 int bench_arith(const model *m);
 const char *bench_arith_name(const model *m);
 void roofline_measure(roofline *r, const model *m, int n_threads);
+/* f32 and bf16 alone, without a model: level as a device names its own. */
+void roofline_arith(roofline *r, const char *level, int n_threads);
 /* each row is handed to fn as it is finished (may be NULL) */
 int bench_run(const model *m, int n_threads, const bench_opt *o, bench_result *r,
               void (*fn)(void *arg, const bench_row *row, int reps), void *arg, dr_err *e);
