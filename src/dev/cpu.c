@@ -367,6 +367,7 @@ dev *cpu_open(const dev_opt *o, dr_err *e)
                   .run = cpu_run, .node_rows = cpu_numa_rows, .bind = cpu_numa_bind,
                   .close = cpu_close };
     cpu_grad_open(c);
+    cpu_optim_open(c);
     c->d.level = kern_select(&c->k, o->cpu_level);
     if (!c->d.level) {
         err_set(e, DR_EINVAL, "kernel level \"%s\" is not known or not on this CPU, which has %s",

@@ -88,6 +88,7 @@ void cpu_attn(dev *d, float *y, float *stat, const float *q, int nh, const kv_la
 
 /* cpu_grad.c, cpu_attn_grad.c, cpu_loss.c: training. cpu_grad_open fills in the slots. */
 void cpu_grad_open(cpu *c);
+void cpu_optim_open(cpu *c);                      /* cpu_optim.c: optimisers */
 size_t cpu_attn_grad_bytes(int hs);               /* scratch of one thread */
 void cpu_rope_backward(dev *d, float *dq, float *dk, int nh, int nkv, int hs, const float *cs,
                        bool adjacent, float qscale, const seq_run *run, int n_runs);

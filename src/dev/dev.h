@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include "base/err.h"
 #include "base/block.h"
+#include "base/step.h"
 
 /* A weight matrix (rows,K) as it lies in the file; bias (rows,) f32 or NULL. A type whose stored
  * values want scales (FP8) has them in scale (n_slice,rows): K is cut into n_slice equal slices,
@@ -52,6 +53,21 @@ typedef struct {
     float *dw;                  /* (V,C) f32, added to; NULL: not wanted */
     double loss, weights;       /* out: sum of weight * -log-probability, and of weight */
 } head_loss;
+
+/* Elements of one tensor, as an optimiser steps them, from number `at` of all that are trained on
+ * (rounding to 8 bits is keyed by it); from one of the tensor's that is a multiple of STEP_CHUNK. What
+ * a rule does not have is NULL. */
+typedef struct {
+    step_rule rule;
+    const step_args *a;
+    int64_t at, n;
+    float *w;                   /* STEP_MOMENTUM: out, the direction */
+    uint16_t *wb;               /* w as bf16, or NULL */
+    const float *g;
+    float *m, *v;               /* STEP_SGD: m may be NULL */
+    uint8_t *m8, *v8;           /* STEP_ADAMW8, */
+    float *m_max, *v_max;       /* (n / STEP_BLOCK rounded up,) */
+} step_part;
 
 /* Types of the cache; saved states have the numbers. */
 typedef enum { KV_F32, KV_F16, KV_BF16, KV_Q8_0, KV_Q4_0, KV_N_TYPES } kv_type;
@@ -177,6 +193,15 @@ struct dev {
     void (*fill)(dev *d, float *y, float v, int64_t n);             /* y = v */
     void (*scale)(dev *d, float *y, float s, int64_t n);            /* y = s y */
     void (*copy)(dev *d, void *y, const void *x, size_t n);         /* n bytes; no overlap */
+
+    /* ---- optimisers ---- */
+    void (*step)(dev *d, const step_part *p, int n);
+    /* sum: for each part, for each STEP_CHUNK of it, the sum of g g in double */
+    void (*squares)(dev *d, double *sum, const step_part *p, int n);
+    /* y = a x + b z; y may be x or z */
+    void (*mix)(dev *d, float *y, float a, const float *x, float b, const float *z, int64_t n);
+    /* y (cols,rows) = x (rows,cols) transposed; no overlap */
+    void (*transpose)(dev *d, float *y, const float *x, int rows, int cols);
 
     void (*close)(dev *d);
     /* Called with the input of every matmul before it is made, its rows in order; NULL: nobody

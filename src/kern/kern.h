@@ -13,6 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include "base/block.h"
+#include "base/step.h"
 
 enum { ATTN_TILE = 64, ATTN_CHUNK = 1024, KERN_MAX_TYPE = DT_F8_E4M3 + 1, QBLOCK = 32 };
 
@@ -151,6 +152,21 @@ typedef struct {
      * be x */
     double (*exp_sum)(float *y, const float *x, int64_t n, float *top);
     void (*scale)(float *y, float s, int64_t n);                          /* y = s y */
+
+    /* ---- optimisers (docs/numerics.md): n elements; arrays do not overlap ---- */
+    /* w, m, v become those after a step; wb, unless NULL, w rounded to bf16 */
+    void (*adamw)(float *w, uint16_t *wb, const float *g, float *m, float *v, int64_t n,
+                  const step_args *a);
+    /* the same with moments of 8 bits, blocks of STEP_BLOCK; `at`: the first one's number */
+    void (*adamw8)(float *w, uint16_t *wb, const float *g, uint8_t *m, uint8_t *v, float *m_max,
+                   float *v_max, uint32_t at, int64_t n, const step_args *a);
+    void (*sgd)(float *w, uint16_t *wb, const float *g, float *m, int64_t n,
+                const step_args *a);                                      /* m NULL: no momentum */
+    /* y = the direction in which Muon goes by momentum m, which takes g up */
+    void (*momentum)(float *y, const float *g, float *m, int64_t n, const step_args *a);
+    /* y = a x + b z; y may be x or z */
+    void (*mix)(float *y, float a, const float *x, float b, const float *z, int64_t n);
+    double (*squares)(const float *x, int64_t n);                         /* sum of x x */
 } kern;
 
 /* Bundles that shipped together, not flags: AVX2 is AVX2+FMA+F16C (Haswell, Zen); AVX512 is

@@ -9,6 +9,7 @@ void kern_init_avx2_q(kern *k);              /* kern_avx2_q.c: the quantised pro
 void kern_init_avx2_kv(kern *k);             /* kern_avx2_kv.c: the quantised cache */
 void kern_init_avx2_quant(kern *k);           /* kern_avx2_quant.c: weights by search */
 void kern_init_avx2_grad(kern *k);            /* kern_avx2_grad.c: training */
+void kern_init_avx2_optim(kern *k);           /* kern_avx2_optim.c: optimisers */
 void kern_init_avx2(kern *k);
 void kern_init_avx2(kern *k)
 {
@@ -17,5 +18,6 @@ void kern_init_avx2(kern *k)
     kern_init_avx2_kv(k);
     kern_init_avx2_quant(k);
     kern_init_avx2_grad(k);
+    kern_init_avx2_optim(k);
 }
 #endif

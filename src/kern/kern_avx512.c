@@ -9,6 +9,7 @@ void kern_init_avx512_q(kern *k);              /* kern_avx512_q.c: the quantised
 void kern_init_avx512_kv(kern *k);            /* kern_avx512_kv.c: the quantised cache */
 void kern_init_avx512_quant(kern *k);           /* kern_avx512_quant.c: weights by search */
 void kern_init_avx512_grad(kern *k);            /* kern_avx512_grad.c: training */
+void kern_init_avx512_optim(kern *k);           /* kern_avx512_optim.c: optimisers */
 void kern_init_avx512(kern *k);
 void kern_init_avx512(kern *k)
 {
@@ -17,5 +18,6 @@ void kern_init_avx512(kern *k)
     kern_init_avx512_kv(k);
     kern_init_avx512_quant(k);
     kern_init_avx512_grad(k);
+    kern_init_avx512_optim(k);
 }
 #endif

@@ -52,6 +52,7 @@ void kern_init_neon_q(kern *k);              /* kern_neon_q.c: the quantised pro
 void kern_init_neon_kv(kern *k);             /* kern_neon_kv.c: the quantised cache */
 void kern_init_neon_quant(kern *k);          /* kern_neon_quant.c: weights by search */
 void kern_init_neon_grad(kern *k);            /* kern_neon_grad.c: training */
+void kern_init_neon_optim(kern *k);           /* kern_neon_optim.c: optimisers */
 void kern_init_neon(kern *k);
 void kern_init_neon(kern *k)
 {
@@ -61,6 +62,7 @@ void kern_init_neon(kern *k)
     kern_init_neon_kv(k);
     kern_init_neon_quant(k);
     kern_init_neon_grad(k);
+    kern_init_neon_optim(k);
 }
 #else
 typedef int kern_neon_not_here;

@@ -228,6 +228,7 @@ void kern_init_ref_q(kern *k);               /* kern_ref_q.c: the quantised prod
 void kern_init_ref_kv(kern *k);              /* kern_ref_kv.c: the quantised cache */
 void kern_init_ref_quant(kern *k);           /* kern_ref_quant.c: weights by search */
 void kern_init_ref_grad(kern *k);            /* kern_ref_grad.c: training */
+void kern_init_ref_optim(kern *k);           /* kern_ref_optim.c: optimisers */
 void kern_init_ref(kern *k);
 void kern_init_ref(kern *k)
 {
@@ -250,4 +251,5 @@ void kern_init_ref(kern *k)
     kern_init_ref_kv(k);
     kern_init_ref_quant(k);
     kern_init_ref_grad(k);
+    kern_init_ref_optim(k);
 }

@@ -1,6 +1,7 @@
-/* optim.c - options, cuts, state and norms of the optimisers; a step hands chunks to the rules.
+/* optim.c - options, cuts, state and norms of the optimisers; a step hands the
+ * tensors' parts of the range to the device.
  *
- * What holds: chunks begin at multiples of OPTIM_CHUNK of their tensor, whatever the range; state
+ * What holds: a part begins at a multiple of STEP_CHUNK of its tensor, whatever the range; state
  * arrays have the tensors of their rule one after another without gaps, so that place and length of a
  * range's part follow from the table alone. */
 #include "train/optim.h"
@@ -90,7 +91,7 @@ static int64_t next_cut(const optim_opt *o, const optim_tensor *t, int n, int64_
         if (at <= t[i].at) return t[i].at;
         int64_t in = at - t[i].at;
         if (in >= elems_of(&t[i]) || rule_of(o, t[i].role) == OPTIM_MUON) continue;
-        in = (in + OPTIM_CHUNK - 1) / OPTIM_CHUNK * OPTIM_CHUNK;
+        in = (in + STEP_CHUNK - 1) / STEP_CHUNK * STEP_CHUNK;
         if (in < elems_of(&t[i])) return t[i].at + in;
     }
     return t[n - 1].at + elems_of(&t[n - 1]);
@@ -119,7 +120,7 @@ int64_t optim_n_chunks(const optim_tensor *t, int n, int64_t lo, int64_t hi)
 {
     int64_t sum = 0, a, b;
     for (int i = 0; i < n; i++)
-        if (overlap(&t[i], lo, hi, &a, &b)) sum += (b - a + OPTIM_CHUNK - 1) / OPTIM_CHUNK;
+        if (overlap(&t[i], lo, hi, &a, &b)) sum += (b - a + STEP_CHUNK - 1) / STEP_CHUNK;
     return sum;
 }
 
@@ -169,13 +170,6 @@ static size_t lay_states(optim *o)
     return bytes;
 }
 
-void *optim_state_of(const optim *o, optim_rule rule, int i)
-{
-    for (int k = 0; k < o->n_states; k++)
-        if (o->row[k]->rule == rule && i-- == 0) return o->state[k].p;
-    return NULL;
-}
-
 int optim_n_states(const optim *o) { return o->n_states; }
 optim_state optim_state_get(optim *o, int i) { return o->state[i]; }
 
@@ -184,27 +178,53 @@ int64_t optim_state_before(const optim *o, int i, int64_t at)
     return state_before(&o->o, o->row[i], o->t, o->n, at);
 }
 
-/* Chunks of the range, with their places in the states of their rules. */
-static void lay_chunks(optim *o)
+/* The next n elements of a state of the rule that the range has; moves on. */
+static void *take(optim *o, int64_t *at, const char *name, int64_t n)
 {
-    int64_t at[OPTIM_N_RULES] = { 0 }, block[OPTIM_N_RULES] = { 0 }, k = 0, a, b;
+    for (int i = 0; i < o->n_states; i++) {
+        if (strcmp(o->state[i].name, name)) continue;
+        char *p = (char *)o->state[i].p + at[i] * o->state[i].width;
+        at[i] += o->row[i]->per_block ? blocks_of(n) : n;
+        return p;
+    }
+    return NULL;
+}
+
+/* Fills part[] but for what changes from step to step; tensors outside the range have none. */
+static void lay_parts(optim *o)
+{
+    int64_t at[MAX_STATES] = { 0 }, a, b;
     for (int i = 0; i < o->n; i++) {
+        step_part *p = &o->part[i];
         if (!overlap(&o->t[i], o->lo, o->hi, &a, &b)) continue;
-        optim_rule rule = rule_of(&o->o, o->t[i].role);
-        for (; a < b; a += OPTIM_CHUNK) {
-            int len = b - a < OPTIM_CHUNK ? (int)(b - a) : OPTIM_CHUNK;
-            o->c[k++] = (chunk){ o->t[i].at + a, len, i, at[rule], block[rule] };
-            at[rule] += len, block[rule] += blocks_of(len);
+        p->at = o->t[i].at + a, p->n = b - a;
+        switch (rule_of(&o->o, o->t[i].role)) {
+        case OPTIM_ADAMW:
+            p->rule = STEP_ADAMW;
+            p->m = take(o, at, "adamw.m", p->n), p->v = take(o, at, "adamw.v", p->n);
+            break;
+        case OPTIM_ADAMW8:
+            p->rule = STEP_ADAMW8;
+            p->m8 = take(o, at, "adamw8.m", p->n), p->v8 = take(o, at, "adamw8.v", p->n);
+            p->m_max = take(o, at, "adamw8.m_max", p->n);
+            p->v_max = take(o, at, "adamw8.v_max", p->n);
+            break;
+        case OPTIM_SGD:
+            p->rule = STEP_SGD;
+            p->m = take(o, at, "sgd.m", p->n);
+            break;
+        default:
+            p->rule = STEP_MOMENTUM;
+            p->m = take(o, at, "muon.m", p->n);
         }
     }
-    DR_ASSERT(k == o->n_chunks);
 }
 
 size_t optim_bytes(const optim_opt *o, const optim_tensor *t, int n, int64_t lo, int64_t hi, dev *d)
 {
     optim tmp = { .o = *o, .d = d, .t = (optim_tensor *)t, .n = n, .lo = lo, .hi = hi };
-    return lay_states(&tmp) + (size_t)n * sizeof *t + sizeof tmp +
-           (size_t)optim_n_chunks(t, n, lo, hi) * sizeof(chunk) + muon_bytes(o, t, n, lo, hi);
+    return lay_states(&tmp) + (size_t)n * (sizeof *t + sizeof(step_part)) + sizeof tmp +
+           muon_bytes(o, t, n, lo, hi);
 }
 
 optim *optim_new(const optim_opt *opt, const optim_tensor *t, int n, int64_t lo, int64_t hi, dev *d,
@@ -217,16 +237,13 @@ optim *optim_new(const optim_opt *opt, const optim_tensor *t, int n, int64_t lo,
         return NULL;
     }
     o->o = *opt, o->d = d, o->n = n, o->lo = lo, o->hi = hi;
-    o->n_chunks = optim_n_chunks(t, n, lo, hi);
-    size_t bytes = (size_t)n * sizeof *t + (size_t)o->n_chunks * sizeof *o->c;
     o->t = mem_alloc((size_t)n * sizeof *t);
-    o->c = mem_zalloc((size_t)o->n_chunks + 1, sizeof *o->c);
-    if (!o->t || !o->c) {
-        err_nomem(e, bytes, "an optimiser's table");
+    o->part = mem_zalloc((size_t)n, sizeof *o->part);
+    if (!o->t || !o->part) {
+        err_nomem(e, (size_t)n * (sizeof *t + sizeof *o->part), "an optimiser's table");
         goto fail;
     }
     memcpy(o->t, t, (size_t)n * sizeof *t);
-    lay_chunks(o);
     o->mem_bytes = lay_states(o);
     if (o->mem_bytes && !(o->mem = d->alloc(d, o->mem_bytes))) {
         err_nomem(e, o->mem_bytes, "the optimiser's state");
@@ -237,6 +254,7 @@ optim *optim_new(const optim_opt *opt, const optim_tensor *t, int n, int64_t lo,
         o->state[i].p = p;
         p += state_bytes(o->row[i], o->state[i].n);
     }
+    lay_parts(o);
     if (muon_new(o, e) < 0) goto fail;
     return o;
 fail:
@@ -250,116 +268,71 @@ void optim_free(optim *o)
     muon_free(o);
     if (o->mem) o->d->free(o->d, o->mem, o->mem_bytes);
     mem_free(o->t);
-    mem_free(o->c);
+    mem_free(o->part);
     mem_free(o);
 }
 
 /* ---- a step ---- */
 
-typedef struct {
-    optim *o;
-    float *w;
-    uint16_t *wb;
-    const float *g;
-    rule_args a[OPTIM_N_ROLES];
-    uint32_t step;
-} step_job;
-
-static void step_chunk(void *arg, int i, int thread)
-{
-    const step_job *j = arg;
-    const optim *o = j->o;
-    const chunk *c = &o->c[i];
-    const optim_tensor *t = &o->t[c->tensor];
-    rule_args a = j->a[t->role];
-    int64_t at = c->at - o->lo;
-    uint16_t *wb = j->wb ? j->wb + at : NULL;
-    optim_rule rule = rule_of(&o->o, t->role);
-    (void)thread;
-    switch (rule) {
-    case OPTIM_ADAMW:
-        rule_adamw(j->w + at, wb, j->g + at, (float *)optim_state_of(o, rule, 0) + c->s,
-                   (float *)optim_state_of(o, rule, 1) + c->s, c->n, &a);
-        break;
-    case OPTIM_ADAMW8:
-        a.seed = j->step * 0x9e3779b1u ^ (uint32_t)c->tensor * 0x85ebca77u;
-        rule_adamw8(j->w + at, wb, j->g + at, (uint8_t *)optim_state_of(o, rule, 0) + c->s,
-                    (uint8_t *)optim_state_of(o, rule, 1) + c->s,
-                    (float *)optim_state_of(o, rule, 2) + c->s_block,
-                    (float *)optim_state_of(o, rule, 3) + c->s_block, c->at - t->at, c->n, &a);
-        break;
-    case OPTIM_SGD: {
-        float *m = optim_state_of(o, rule, 0);
-        rule_sgd(j->w + at, wb, j->g + at, m ? m + c->s : NULL, c->n, &a);
-        break;
-    }
-    default: break;                             // Muon's are stepped as a whole
-    }
-}
-
 /* Powers and differences in double, rounded once. */
-static rule_args args_of(const optim_opt *o, optim_role role, float scale, double lr, int64_t step)
+static step_args args_of(const optim_opt *o, optim_role role, float scale, double lr, int64_t step)
 {
     optim_rule rule = rule_of(o, role);
     if (o->rule == OPTIM_MUON && role != ROLE_MATRIX) lr *= o->rest_lr;
     double decay = o->decays[role] ? o->decay : 0;
-    return (rule_args){
+    return (step_args){
         .scale = scale, .lr = (float)lr,
         .keep = (float)(rule == OPTIM_SGD ? decay : lr * decay),
         .b1 = (float)o->beta1, .a1 = (float)(1 - o->beta1),
         .b2 = (float)o->beta2, .a2 = (float)(1 - o->beta2),
         .step = (float)(lr / (1 - pow(o->beta1, (double)step))),
         .root = (float)(1 / sqrt(1 - pow(o->beta2, (double)step))), .eps = (float)o->eps,
-        .momentum = (float)o->momentum, .dampen = (float)(1 - o->dampening),
-        .nesterov = o->nesterov, .first = step == 1 };
+        .momentum = (float)o->momentum,
+        .dampen = (float)(rule == OPTIM_MUON ? 1 - o->momentum : 1 - o->dampening),
+        .nesterov = o->nesterov, .first = step == 1, .seed = (uint32_t)step * 0x85ebca77u };
 }
 
 void optim_step(optim *o, float *w, uint16_t *wb, const float *g, float scale, double lr,
                 int64_t step)
 {
+    step_args a[OPTIM_N_ROLES];
     DR_ASSERT(step >= 1);
-    step_job j = { .o = o, .w = w, .wb = wb, .g = g, .step = (uint32_t)step };
-    for (int i = 0; i < OPTIM_N_ROLES; i++)
-        j.a[i] = args_of(&o->o, (optim_role)i, scale, lr, step);
-    o->d->run(o->d, (int)o->n_chunks, step_chunk, &j);
-    if (!o->muon) return;
-    float *m = optim_state_of(o, OPTIM_MUON, 0);
-    for (int i = 0; i < o->n; i++) {
-        const optim_tensor *t = &o->t[i];
-        int64_t a, b;
-        if (rule_of(&o->o, t->role) != OPTIM_MUON || !overlap(t, o->lo, o->hi, &a, &b)) continue;
-        DR_ASSERT(a == 0 && b == elems_of(t));  // optim_cuts does not cut them
-        int64_t at = t->at - o->lo;
-        muon_step(o, t, w + at, wb ? wb + at : NULL, g + at, m, &j.a[t->role]);
-        m += elems_of(t);
+    for (int i = 0; i < OPTIM_N_ROLES; i++) a[i] = args_of(&o->o, (optim_role)i, scale, lr, step);
+    int first = 0, n = 0;                       // a run of parts between Muon's
+    for (int i = 0; i <= o->n; i++) {
+        step_part *p = &o->part[i];
+        if (i < o->n && p->n) {
+            int64_t at = p->at - o->lo;
+            p->a = &a[o->t[i].role];
+            p->w = w + at, p->g = g + at, p->wb = wb ? wb + at : NULL;
+        }
+        if (i < o->n && p->rule != STEP_MOMENTUM) {
+            n = i + 1;
+            continue;
+        }
+        if (n > first) o->d->step(o->d, o->part + first, n - first);
+        first = i + 1;
+        if (i < o->n && p->n) muon_step(o, i);
     }
+    for (int i = 0; i < o->n; i++) o->part[i].a = NULL;      // it was on this stack
 }
 
 /* ---- norm ---- */
 
-typedef struct { const optim_tensor *t; int n; int64_t lo, hi; const float *g; double *part; } sq_job;
-
-static void squares_tensor(void *arg, int i, int thread)
-{
-    const sq_job *j = arg;
-    int64_t a, b;
-    (void)thread;
-    if (!overlap(&j->t[i], j->lo, j->hi, &a, &b)) return;
-    double *part = j->part + optim_n_chunks(j->t, i, j->lo, j->hi);
-    for (; a < b; a += OPTIM_CHUNK) {
-        const float *g = j->g + (j->t[i].at + a - j->lo);
-        int n = b - a < OPTIM_CHUNK ? (int)(b - a) : OPTIM_CHUNK;
-        double sum = 0;
-        for (int k = 0; k < n; k++) sum += (double)g[k] * g[k];
-        *part++ = sum;
-    }
-}
-
 void optim_squares(const optim_tensor *t, int n, int64_t lo, int64_t hi, const float *g, dev *d,
                    double *part)
 {
-    sq_job j = { t, n, lo, hi, g, part };
-    d->run(d, n, squares_tensor, &j);
+    enum { SOME = 128 };
+    step_part p[SOME];
+    for (int i = 0, k = 0; i < n; i++) {
+        int64_t a, b;
+        if (overlap(&t[i], lo, hi, &a, &b))
+            p[k++] = (step_part){ .n = b - a, .g = g + (t[i].at + a - lo) };
+        if (k == SOME || (k && i == n - 1)) {
+            d->squares(d, part, p, k);
+            while (k) part += (p[--k].n + STEP_CHUNK - 1) / STEP_CHUNK;
+        }
+    }
 }
 
 double optim_norm(const double *part, int64_t n_chunks)

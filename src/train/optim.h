@@ -10,10 +10,6 @@
 #include <stdbool.h>
 #include "train/params.h"
 
-/* Work is cut into chunks of so many elements from each tensor's first on: by threads, by ranks, in
- * norms. A block of 8-bit states has so many elements that share a scale. */
-enum { OPTIM_CHUNK = 16384, OPTIM_BLOCK = 256 };
-
 typedef enum { OPTIM_ADAMW, OPTIM_ADAMW8, OPTIM_MUON, OPTIM_SGD, OPTIM_N_RULES } optim_rule;
 extern const char *const optim_rule_name[OPTIM_N_RULES];    /* "adamw", "adamw8", "muon", "sgd" */
 int optim_rule_by_name(const char *name);                   /* -1: none */
@@ -79,7 +75,7 @@ int64_t optim_state_before(const optim *o, int i, int64_t at);
 
 /* ---- norm and clipping ---- */
 
-/* Chunks of the tensors in [lo,hi), of which each has one partial sum of squares. */
+/* Chunks of STEP_CHUNK elements of the tensors in [lo,hi), of which each has one partial sum of squares. */
 int64_t optim_n_chunks(const optim_tensor *t, int n, int64_t lo, int64_t hi);
 /* part (n_chunks,) = sums of squares of g (hi-lo,), each in double and in ascending order. */
 void optim_squares(const optim_tensor *t, int n, int64_t lo, int64_t hi, const float *g, dev *d,

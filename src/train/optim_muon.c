@@ -8,7 +8,7 @@
 #include "base/mem.h"
 #include "train/optim_priv.h"
 
-enum { ROWS = 256, TILE = 32 };         /* input rows of one product; side of a transposed tile */
+enum { ROWS = 256 };                    /* input rows of one product */
 static const float NS_A = 3.4445f, NS_B = -4.7750f, NS_C = 2.0315f;
 
 typedef struct muon_space {
@@ -42,7 +42,7 @@ static int sizes(const optim_opt *o, const optim_tensor *t, int n, int64_t lo, i
 static size_t space_bytes(int64_t big, int64_t square)
 {
     return (size_t)(3 * big + 2 * square) * sizeof(float) +
-           (size_t)(big / OPTIM_CHUNK + 1) * sizeof(double);
+           (size_t)(big / STEP_CHUNK + 1) * sizeof(double);
 }
 
 size_t muon_bytes(const optim_opt *o, const optim_tensor *t, int n, int64_t lo, int64_t hi)
@@ -75,107 +75,6 @@ void muon_free(optim *o)
     mem_free(o->muon);
 }
 
-/* ---- element-wise, in chunks ---- */
-
-typedef struct {
-    float *y;
-    const float *x, *z;
-    float *m;
-    int64_t n;
-    float a, b;
-    int rows, cols;
-    double *part;
-    const rule_args *r;
-    float *w;
-    uint16_t *wb;
-} job;
-
-static int part_of(const job *j, int i, int64_t *at)
-{
-    *at = (int64_t)i * OPTIM_CHUNK;
-    return j->n - *at < OPTIM_CHUNK ? (int)(j->n - *at) : OPTIM_CHUNK;
-}
-
-static void run(dev *d, void (*fn)(void *, int, int), job *j)
-{
-    d->run(d, (int)((j->n + OPTIM_CHUNK - 1) / OPTIM_CHUNK), fn, j);
-}
-
-/* y = a x + b z */
-static void mix_chunk(void *arg, int i, int thread)
-{
-    const job *j = arg;
-    int64_t at;
-    int n = part_of(j, i, &at);
-    (void)thread;
-    for (int64_t k = at; k < at + n; k++) j->y[k] = fmaf(j->a, j->x[k], j->b * j->z[k]);
-}
-
-/* The momentum m of gradient x; y = what is to be made orthogonal, and its sum of squares. */
-static void momentum_chunk(void *arg, int i, int thread)
-{
-    const job *j = arg;
-    const rule_args *r = j->r;
-    int64_t at;
-    int n = part_of(j, i, &at);
-    double sum = 0;
-    (void)thread;
-    for (int64_t k = at; k < at + n; k++) {
-        float g = j->x[k] * r->scale;
-        j->m[k] = fmaf(j->a, g - j->m[k], j->m[k]);
-        j->y[k] = r->nesterov ? fmaf(r->momentum, j->m[k] - g, g) : j->m[k];
-        sum += (double)j->y[k] * j->y[k];
-    }
-    j->part[i] = sum;
-}
-
-static void scale_chunk(void *arg, int i, int thread)
-{
-    const job *j = arg;
-    int64_t at;
-    int n = part_of(j, i, &at);
-    (void)thread;
-    for (int64_t k = at; k < at + n; k++) j->y[k] *= j->a;
-}
-
-static void apply_chunk(void *arg, int i, int thread)
-{
-    const job *j = arg;
-    int64_t at;
-    int n = part_of(j, i, &at);
-    (void)thread;
-    for (int64_t k = at; k < at + n; k++) {
-        j->w[k] -= fmaf(j->r->keep, j->w[k], j->a * j->x[k]);
-        if (j->wb) rule_round(j->wb + k, j->w + k, 1);
-    }
-}
-
-/* y (cols,rows) = x (rows,cols) transposed; chunk i is a strip of TILE rows of x. */
-static void turn_chunk(void *arg, int i, int thread)
-{
-    const job *j = arg;
-    int r0 = i * TILE, r1 = r0 + TILE < j->rows ? r0 + TILE : j->rows;
-    (void)thread;
-    for (int c0 = 0; c0 < j->cols; c0 += TILE) {
-        int c1 = c0 + TILE < j->cols ? c0 + TILE : j->cols;
-        for (int c = c0; c < c1; c++)
-            for (int r = r0; r < r1; r++)
-                j->y[(int64_t)c * j->rows + r] = j->x[(int64_t)r * j->cols + c];
-    }
-}
-
-static void transpose(dev *d, float *y, const float *x, int rows, int cols)
-{
-    job j = { .y = y, .x = x, .rows = rows, .cols = cols };
-    d->run(d, (rows + TILE - 1) / TILE, turn_chunk, &j);
-}
-
-static void mix(dev *d, float *y, float a, const float *x, float b, const float *z, int64_t n)
-{
-    job j = { .y = y, .x = x, .z = z, .a = a, .b = b, .n = n };
-    run(d, mix_chunk, &j);
-}
-
 /* ---- products ---- */
 
 /* y (N,rows) = x (N,K) times w (rows,K) transposed */
@@ -195,14 +94,14 @@ static void orthogonal(dev *d, muon_space *m, int rows, int cols, int steps)
     bool tall = rows > cols;
     int r = tall ? cols : rows, c = tall ? rows : cols;
     float *x = tall ? m->xt : m->x, *xt = tall ? m->x : m->xt;     // x (r,c), xt (c,r)
-    transpose(d, m->xt, m->x, rows, cols);
+    d->transpose(d, m->xt, m->x, rows, cols);
     for (int i = 0; i < steps; i++) {
         product(d, m->a, x, r, x, r, c);
         product(d, m->b, m->a, r, m->a, r, r);
-        mix(d, m->b, NS_C, m->b, NS_B, m->a, (int64_t)r * r);
+        d->mix(d, m->b, NS_C, m->b, NS_B, m->a, (int64_t)r * r);
         product(d, m->p, xt, c, m->b, r, r);
-        mix(d, xt, NS_A, xt, 1, m->p, (int64_t)r * c);
-        transpose(d, x, xt, c, r);
+        d->mix(d, xt, NS_A, xt, 1, m->p, (int64_t)r * c);
+        d->transpose(d, x, xt, c, r);
     }
 }
 
@@ -215,19 +114,22 @@ static double adjust(muon_adjust how, double rows, double cols)
     }
 }
 
-void muon_step(optim *o, const optim_tensor *t, float *w, uint16_t *wb, const float *g, float *m,
-               const rule_args *a)
+void muon_step(optim *o, int i)
 {
     muon_space *s = o->muon;
-    int64_t n = elems_of(t);
-    job j = { .y = s->x, .x = g, .m = m, .n = n, .part = s->part, .r = a,
-              .a = (float)(1 - o->o.momentum) };
-    run(o->d, momentum_chunk, &j);
-    double norm = optim_norm(s->part, (n + OPTIM_CHUNK - 1) / OPTIM_CHUNK);
-    j.a = (float)(1 / fmax(norm, 1e-7));
-    run(o->d, scale_chunk, &j);
+    const optim_tensor *t = &o->t[i];
+    step_part p = o->part[i];
+    step_args a = *p.a;
+    DR_ASSERT(p.at == t->at && p.n == elems_of(t));              // optim_cuts does not cut them
+    p.w = s->x, p.wb = NULL;
+    o->d->step(o->d, &p, 1);
+    p.g = s->x;
+    o->d->squares(o->d, s->part, &p, 1);
+    double norm = optim_norm(s->part, (p.n + STEP_CHUNK - 1) / STEP_CHUNK);
+    o->d->scale(o->d, s->x, (float)(1 / fmax(norm, 1e-7)), p.n);
     orthogonal(o->d, s, t->rows, t->cols, o->o.ns_steps);
-    j.x = s->x, j.w = w, j.wb = wb;
-    j.a = (float)(a->lr * adjust(o->o.adjust, t->rows, t->cols));
-    run(o->d, apply_chunk, &j);
+    a.scale = (float)(a.lr * adjust(o->o.adjust, t->rows, t->cols));
+    a.lr = 1;                                                // w -= keep w + scale x
+    p.rule = STEP_SGD, p.a = &a, p.w = o->part[i].w, p.wb = o->part[i].wb, p.m = NULL;
+    o->d->step(o->d, &p, 1);
 }

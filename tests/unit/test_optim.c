@@ -120,7 +120,7 @@ static void torch_optim(void **state)
 
 /* ---- cuts, threads, checkpoints ---- */
 
-/* Sizes around OPTIM_CHUNK and OPTIM_BLOCK. */
+/* Sizes around STEP_CHUNK and STEP_BLOCK. */
 static const optim_tensor big[] = {
     { 0, 100, 331, ROLE_EMBED }, { 33120, 64, 257, ROLE_MATRIX }, { 49568, 1, 33, ROLE_VECTOR },
     { 49632, 260, 70, ROLE_MATRIX }, { 67840, 70, 260, ROLE_MATRIX }, { 86048, 1, 7, ROLE_VECTOR },
@@ -209,7 +209,7 @@ static void cuts(void **state)
     optim_opt_init(&o, OPTIM_ADAMW);
     optim_cuts(&o, t, 4, 8, cut);
     for (int r = 0; r < 8; r++)
-        assert_true(llabs(cut[r + 1] - cut[r] - 1601000 / 8) <= 2 * OPTIM_CHUNK);
+        assert_true(llabs(cut[r + 1] - cut[r] - 1601000 / 8) <= 2 * STEP_CHUNK);
     optim_opt_init(&o, OPTIM_MUON);
     optim_cuts(&o, t, 4, 8, cut);
     for (int r = 0; r < 8; r++) assert_true(cut[r] <= 1000000 || cut[r] == 1300000 || cut[r] >= 1600000);
@@ -272,7 +272,7 @@ static void eight_bits(void **state)
 static void eight_bits_near(void **state)
 {
     (void)state;
-    enum { D = 2 * OPTIM_BLOCK + 13 };
+    enum { D = 2 * STEP_BLOCK + 13 };
     static float w[2][D], g[D];
     const optim_tensor t = { 0, 1, D, ROLE_MATRIX };
     dr_err e = {0};
@@ -300,17 +300,17 @@ static void eight_bits_near(void **state)
 static void eight_bits_small(void **state)
 {
     (void)state;
-    float w[OPTIM_BLOCK] = { 0 }, g[OPTIM_BLOCK];
-    const optim_tensor t = { 0, 1, OPTIM_BLOCK, ROLE_MATRIX };
+    float w[STEP_BLOCK] = { 0 }, g[STEP_BLOCK];
+    const optim_tensor t = { 0, 1, STEP_BLOCK, ROLE_MATRIX };
     optim_opt o;
     optim_opt_init(&o, OPTIM_ADAMW8);
     dr_err e = {0};
     dev *d = open_dev(1);
-    optim *p = optim_new(&o, &t, 1, 0, OPTIM_BLOCK, d, &e);
+    optim *p = optim_new(&o, &t, 1, 0, STEP_BLOCK, d, &e);
     for (int s = 1; s <= 20; s++) {
-        for (int i = 0; i < OPTIM_BLOCK; i++) g[i] = i ? (s % 2 ? 1e-9f : -1e-9f) : 1;
+        for (int i = 0; i < STEP_BLOCK; i++) g[i] = i ? (s % 2 ? 1e-9f : -1e-9f) : 1;
         optim_step(p, w, NULL, g, 1, 1e-3, s);
-        for (int i = 0; i < OPTIM_BLOCK; i++) assert_true(fabsf(w[i]) <= 1.1e-3f * (float)s);
+        for (int i = 0; i < STEP_BLOCK; i++) assert_true(fabsf(w[i]) <= 1.1e-3f * (float)s);
     }
     optim_free(p);
     dev_close(d);
