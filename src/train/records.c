@@ -219,7 +219,8 @@ static int csv_head(records *r, dr_err *e)
             buf_printf(&all, all.n ? ", %s" : "%s", buf_str(&name));
             r->f->n_columns++;
         }
-        if (why) rc = fail(r->f, 1, e, why);
+        if (name.bad) rc = err_nomem(e, line.n, "names of columns");
+        else if (why) rc = fail(r->f, 1, e, why);
         else if (r->f->column < 0)
             rc = err_set(e, DR_EFORMAT, "%s has no column \"%s\"; it has %s", r->f->path, r->f->o.field,
                          all.bad ? "many others" : buf_str(&all));
