@@ -118,7 +118,14 @@ $(UNIT): $(O)/tests/%: $(O)/tests/%.o $(O)/cli.a $(O)/core.a
 	$(Q)$(CC) $(OPT) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
 $(KERN): $(O)/tests/%: $(O)/tests/%.o $(O)/tests/lib/t.o $(O)/cli.a $(O)/core.a
 	$(call say,LD  $@)
-	$(Q)$(CC) $(OPT) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+	$(Q)$(CC) $(OPT) $(LDFLAGS) -o $@ $(filter %.o %.a,$^) $(LDLIBS)
+# the products of the amx level with its tile instructions in C
+$(O)/tests/kern/kerncheck_q: $(O)/tests/kern/amx_soft.o
+$(O)/tests/kern/amx_soft.o: src/kern/kern_amx_q.c tests/kern/amx_soft.h
+	@mkdir -p $(@D)
+	$(call say,CC  $@)
+	$(Q)$(CC) $(DR_CFLAGS) -MMD -MP $(call isa,src/kern/kern_avx512_q.c) -include tests/kern/amx_soft.h \
+	    -c -o $@ $<
 
 $(O)/%.o: %.c
 	@mkdir -p $(@D)

@@ -64,6 +64,10 @@ static size_t layout(cpu *c, char *base, int N, int K, int nh, int hs, int S)
     cpu_carve(base, &at, &c->q, n * kk);
     cpu_carve(base, &at, &c->qd, n * kk / 32 * sizeof(float));
     cpu_carve(base, &at, &c->s16, n * kk / 16 * sizeof(int16_t));
+    cpu_carve(base, &at, &c->qk, n * kk);
+    cpu_carve(base, &at, &c->qkd, n * kk / 32 * sizeof(float));
+    cpu_carve(base, &at, &c->qks16, n * kk / 16 * sizeof(int16_t));
+    cpu_carve(base, &at, &c->dk, n * kk / 256 * sizeof(float));
     cpu_carve(base, &at, &c->mul_space, t * c->mul_bytes);
     cpu_carve(base, &at, &c->slice, t * n * SLICE_ROWS * sizeof(float));
     cpu_carve(base, &at, &c->attn_mem, t * c->attn_bytes);
@@ -195,7 +199,7 @@ typedef struct {
     cpu *c;
     const mm_out *out;
     int n_out;
-    bool want[3];                       /* forms of the input, by ACT_* */
+    bool want[ACT_N];                   /* forms of the input, by ACT_* */
     int start[MM_OUTS + 1];             /* first chunk of each output */
     act a;
 } mm_job;
@@ -218,6 +222,9 @@ static void mm_input(void *arg, int group, int thread)
         }
         if (j->want[ACT_Q8])
             c->k.quant_q8(c->q + n * K, c->qd + n * (K / 32), c->s16 + n * (K / 16), x, (int)K);
+        if (j->want[ACT_QK])
+            c->k.quant_qk(c->qk + n * K, c->qkd + n * (K / 32), c->qks16 + n * (K / 16),
+                          c->dk + n * (K / 256), x, (int)K);
     }
     if (j->want[ACT_BF16] && c->k.pack_bf16 && j->a.N > 1)
         c->k.pack_bf16(c->bt + first * kk, c->bf + first * kk, (int)(end - first), (int)K);
@@ -275,11 +282,14 @@ static void mm_rows(void *arg, int chunk, int thread)
     float *y = j->out[i].y + r0;
     size_t ldy = j->out[i].ldy;
     if (R == 0) return;
+    act a = j->a;
+    if (act_kind(w->type) == ACT_QK)
+        a.q = j->c->qk, a.d = j->c->qkd, a.s16 = j->c->qks16, a.dk = j->c->dk;
     if (w->scale)
         mm_scaled(j, w, r0, R, y, ldy, thread);
     else
         j->c->k.mul[w->type](y, ldy, (const char *)w->data + (size_t)r0 * w->row_bytes,
-                             w->row_bytes, R, &j->a,
+                             w->row_bytes, R, &a,
                              j->c->mul_space + (size_t)thread * j->c->mul_bytes);
     if (!w->bias) return;
     for (int n = 0; n < j->a.N; n++)
@@ -342,7 +352,7 @@ static void cpu_matmul(dev *d, const mm_out *out, int n_out, const float *x, siz
         j.want[act_kind(w->type)] = true;
     }
     mm_chunks(j.start, all, n_out, N, d->n_threads);
-    if (j.want[ACT_BF16] || j.want[ACT_Q8])
+    if (j.want[ACT_BF16] || j.want[ACT_Q8] || j.want[ACT_QK])
         cpu_run_chunks(c, (N + GROUP - 1) / GROUP, (size_t)N * (size_t)K, mm_input, &j);
     j.a.bf = c->bf, j.a.bt = c->bt, j.a.q = c->q, j.a.d = c->qd, j.a.s16 = c->s16;
     pool_run(c->pool, j.start[n_out], mm_rows, &j);

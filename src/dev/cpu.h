@@ -44,6 +44,9 @@ typedef struct {
     int8_t *q;                          /* (N,K) */
     float *qd;                          /* (N,K/32) */
     int16_t *s16;                       /* (N,K/16) */
+    int8_t *qk;                         /* the same of types in blocks of 256 */
+    float *qkd, *dk;                    /* (N,K/32), (N,K/256) */
+    int16_t *qks16;
     char *mul_space;                    /* mul_bytes a thread */
     size_t mul_bytes;
     float *slice;                       /* (N,SLICE_ROWS) a thread: products of one slice of K */

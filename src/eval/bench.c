@@ -38,7 +38,7 @@ double bench_median(const double *v, int n)
 
 int bench_arith(const model *m)
 {
-    static const int kind[] = { [ACT_F32] = 0, [ACT_BF16] = 1, [ACT_Q8] = 2 };
+    static const int kind[] = { [ACT_F32] = 0, [ACT_BF16] = 1, [ACT_Q8] = 2, [ACT_QK] = 2 };
     return kind[act_kind(m->w.layer[0].w1.type)];
 }
 

@@ -9,9 +9,9 @@
 
 enum { FEW_MAX = 2, FEW_SPAN = 128 };  /* columns; weights whose inputs are spread as one */
 
-/* A column's inputs. q: as few512_spread made it; d (K/32,); sums: as group_sums made it, one a
+/* A column's inputs. q: as few512_spread made it; d (K/32,); dk (K/256,) or NULL; sums: as group_sums made it, one a
  * group; y: its output, R floats. */
-typedef struct { const int8_t *q; const float *d; const char *sums; float *y; } few_col;
+typedef struct { const int8_t *q; const float *d, *dk; const char *sums; float *y; } few_col;
 
 /* R >= 16 rows of K weights, s bytes apart; nc (1 or 2) columns. */
 typedef void few_fn(const uint8_t *w, size_t s, int R, int K, const few_col *col, int nc);

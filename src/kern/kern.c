@@ -1,5 +1,6 @@
 /* kern.c - the levels, and the choice among them. */
 #include <string.h>
+#include "base/block.h"
 #include "kern/kern.h"
 
 void kern_init_ref(kern *k);
@@ -45,6 +46,6 @@ int act_kind(int type)
     switch (type) {
     case DT_F32: case DT_F16: case DT_F8_E4M3: return ACT_F32;
     case DT_BF16: return ACT_BF16;
-    default: return ACT_Q8;
+    default: return type_get(type)->elems == QSUPER ? ACT_QK : ACT_Q8;
     }
 }

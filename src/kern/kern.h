@@ -15,7 +15,8 @@
 #include "base/block.h"
 #include "base/step.h"
 
-enum { ATTN_TILE = 64, ATTN_CHUNK = 1024, KERN_MAX_TYPE = DT_F8_E4M3 + 1, QBLOCK = 32 };
+enum { ATTN_TILE = 64, ATTN_CHUNK = 1024, KERN_MAX_TYPE = DT_F8_E4M3 + 1, QBLOCK = 32,
+       QSUPER = 256 };
 
 /* Blocks of the float products, chosen so that a block's weights, inputs and partial sums stay
  * in a second-level cache of 1 MB; and the scratch that mul of F32, F16 and BF16 wants. */
@@ -30,12 +31,14 @@ typedef struct {
     size_t ldx;
     const uint16_t *bf;      /* (N,K rounded up to 32) bf16, zero padded */
     const uint16_t *bt;      /* the same, packed by pack_bf16: sixteen rows after sixteen */
-    const int8_t *q;         /* (N,K) int8, -127..127 */
-    const float *d;          /* (N,K/32) block scales */
+    const int8_t *q;         /* (N,K) int8, -127..127: ACT_Q8's or ACT_QK's, as the rest here */
+    const float *d;          /* (N,K/32) ACT_Q8: block scales; ACT_QK: powers of two, 1 .. 128 */
     const int16_t *s16;      /* (N,K/16) sums of q over sixteen: exact */
+    const float *dk;         /* (N,K/256) ACT_QK: scales of 256 */
 } act;
 
-enum { ACT_F32 = 0, ACT_BF16 = 1, ACT_Q8 = 2 };
+/* ACT_QK is that of types in blocks of 256, whatever their groups are. */
+enum { ACT_F32 = 0, ACT_BF16 = 1, ACT_Q8 = 2, ACT_QK = 3, ACT_N };
 int act_kind(int type);              /* which form a weight type multiplies with */
 
 /* y[n*ldy + r] = sum_k w[r][k] x[n][k] for r < R, n < a->N. w: R rows of row_bytes each,
@@ -112,6 +115,8 @@ typedef struct {
     size_t (*mul_scratch)(int type, int K);
     /* q, d, s16 of one row of K values (K a multiple of 32) */
     void (*quant_q8)(int8_t *q, float *d, int16_t *s16, const float *x, int K);
+    /* q, d, s16, dk of one row of K values (K a multiple of 256) */
+    void (*quant_qk)(int8_t *q, float *d, int16_t *s16, float *dk, const float *x, int K);
     void (*to_bf16)(uint16_t *y, const float *x, int64_t n);
     /* n <= 16 rows of act.bf in the layout that mul[DT_BF16] of several inputs wants, into
      * 16 * (K rounded up to 32) places; NULL: it wants none */

@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <string.h>
 #include "kern/mulq512_body.h"
+#include "kern/super_body.h"
 
 void kern_init_avx512_q(kern *k);
 void kern_init_amx_q(kern *k);
@@ -34,7 +35,8 @@ static const tile_config config_16 = {
 
 /* ---- inputs: sixteen columns, cell by cell of 32 values ------------------------------------ */
 
-/* in_cell: 512 bytes of q (column c at 32c), 16 d, then per group 16 d * (float)A if mins. */
+/* in_cell: 512 bytes of q (column c at 32c), 16 d, then per group 16 d * (float)A if mins. After
+ * the cells, of types in blocks of 256, 16 dk for each eight of them. */
 static inline size_t in_cell(int group, int mins)
 {
     return 512 + 64 + (mins ? 64 * (size_t)(32 / group) : 0);
@@ -65,10 +67,15 @@ static inline void transpose_out(char *out, size_t step, __m512 x[16], int n)
 }
 
 /* Columns n .. n+15, values k0 .. k0 + n_k (a multiple of 32) of each. */
-static void pack_inputs(char *to, const act *a, int n, int k0, int n_k, int group, int mins)
+static void pack_inputs(char *to, const act *a, int n, int k0, int n_k, int group, int mins,
+                        bool super)
 {
     int cells = n_k / QBLOCK;
     size_t cell = in_cell(group, mins), K = (size_t)a->K;
+    float *dk = (float *)(void *)(to + (size_t)cells * cell);
+    for (int b = 0; super && b < n_k / QSUPER; b++)
+        for (int c = 0; c < COLS; c++)
+            dk[COLS * b + c] = a->dk[((size_t)(n + c) * K + (size_t)k0) / QSUPER + (size_t)b];
     for (int c = 0; c < COLS; c++) {
         const int8_t *q = a->q + (size_t)(n + c) * K + (size_t)k0;
         for (int b = 0; b < cells; b++)
@@ -119,7 +126,7 @@ static const int32_t bias[64][4] __attribute__((aligned(64))) = {
 
 /* One float step of every column: the sums at S, scales w of the rows and d of the columns. */
 TAKE_INLINE void chain(__m512 acc[COLS], const char *S, const char *pan, const char *in, int g,
-                       int per, int mins)
+                       int per, int mins, int super)
 {
     const __m512 base = _mm512_set1_ps(12582912);
     __m512 w = _mm512_load_ps(pan + 512 + 64 * g), m = w;
@@ -128,7 +135,9 @@ TAKE_INLINE void chain(__m512 acc[COLS], const char *S, const char *pan, const c
 #pragma GCC unroll 16
     for (int c = 0; c < COLS; c++) {
         __m512 s = _mm512_sub_ps(_mm512_load_ps(S + 64 * c), base);
-        acc[c] = _mm512_fmadd_ps(s, _mm512_mul_ps(w, _mm512_set1_ps(d[c])), acc[c]);
+        __m512 dc = _mm512_set1_ps(d[c]);
+        if (super) acc[c] = _mm512_fmadd_ps(_mm512_mul_ps(s, dc), w, acc[c]);
+        else acc[c] = _mm512_fmadd_ps(s, _mm512_mul_ps(w, dc), acc[c]);
         if (mins) acc[c] = _mm512_fmadd_ps(m, _mm512_set1_ps(dA[c]), acc[c]);
     }
 }
@@ -136,6 +145,19 @@ TAKE_INLINE void chain(__m512 acc[COLS], const char *S, const char *pan, const c
 /* Outputs of a block: y[c * ldy] for columns c >= c0 and the rows in the mask. Blocks at the edges
  * overlap their neighbours but leave those's outputs alone, which later panels add to. */
 typedef struct { float *y; size_t ldy; int c0; __mmask16 rows; } where;
+
+/* The chains of block b of 256, whose scales are at dk, into their rows' outputs. */
+TAKE_INLINE void super_out(const where *to, bool first, __m512 acc[COLS], const float *dk, int b)
+{
+#pragma GCC unroll 16
+    for (int c = 0; c < COLS; c++) {
+        float *y = to->y + (size_t)c * to->ldy;
+        __m512 sum = first && b == 0 ? _mm512_setzero_ps() : _mm512_loadu_ps(y);
+        sum = _mm512_fmadd_ps(acc[c], _mm512_set1_ps(dk[COLS * b + c]), sum);
+        if (c >= to->c0) _mm512_mask_storeu_ps(y, to->rows, sum);
+        acc[c] = _mm512_setzero_ps();
+    }
+}
 
 /* Cell and offset of group s + i. */
 #define PAN(i) (pan + (size_t)((i) / per) * pc)
@@ -150,21 +172,27 @@ typedef struct { float *y; size_t ldy; int c0; __mmask16 rows; } where;
 #define STORE(T) _tile_stored(T, S[T], 64)
 #define CHAIN(i, T) do { \
     FENCE(); \
-    chain(acc, S[T], PAN(i), IN(i), (i) % per, per, mins); } while (0)
+    chain(acc, S[T], PAN(i), IN(i), (i) % per, per, mins, super); } while (0)
+/* after group i + 3 of four: theirs may be the last of a block of 256 */
+#define SUPER_END() do { \
+    if (super && (i + 4) % (QSUPER / group) == 0) \
+        super_out(to, first, acc, dk, i / (QSUPER / group)); } while (0)
 
 /* Sixteen columns of sixteen rows over n groups of weights, four a turn. Nothing renames tiles,
  * so only several in turn hide the unit's latency: the sums of group i start, those of i - 2
  * leave their tile, and the float step of i - 3 is made. */
 TAKE_INLINE void block16(const where *to, bool first, const char *pan, const char *in, int n,
-                         int group, int mins)
+                         int group, int mins, int super)
 {
     int per = 32 / group, i = 0;
     size_t pc = cell_bytes(group, mins), ic = in_cell(group, mins);
+    const float *dk = (const float *)(const void *)(in + (size_t)(n / per) * ic);
     char S[4][1024] __attribute__((aligned(64)));
     __m512 acc[COLS];
 #pragma GCC unroll 16
     for (int c = 0; c < COLS; c++)
-        acc[c] = first ? _mm512_setzero_ps() : _mm512_loadu_ps(to->y + (size_t)c * to->ldy);
+        acc[c] = first || super ? _mm512_setzero_ps()
+                                : _mm512_loadu_ps(to->y + (size_t)c * to->ldy);
     if (n >= 4) {
         SUMS(0, 0, 4, 5);
         SUMS(1, 1, 6, 7);
@@ -183,6 +211,7 @@ TAKE_INLINE void block16(const where *to, bool first, const char *pan, const cha
             SUMS(6, 2, 4, 5);
             STORE(0);
             CHAIN(3, 3);
+            SUPER_END();
             SUMS(7, 3, 6, 7);
             STORE(1);
             CHAIN(4, 0);
@@ -193,6 +222,7 @@ TAKE_INLINE void block16(const where *to, bool first, const char *pan, const cha
         STORE(3);
         CHAIN(2, 2);
         CHAIN(3, 3);
+        SUPER_END();
         pan += (size_t)(4 / per) * pc, in += (size_t)(4 / per) * ic;
         i += 4;
     }
@@ -202,8 +232,9 @@ TAKE_INLINE void block16(const where *to, bool first, const char *pan, const cha
             else SUMS(1, 0, 4, 5);
             STORE(0);
             FENCE();
-            chain(acc, S[0], pan, in, g, per, mins);
+            chain(acc, S[0], pan, in, g, per, mins, super);
         }
+    if (super) return;                              /* a whole number of blocks: all is out */
 #pragma GCC unroll 16
     for (int c = 0; c < COLS; c++)
         if (c >= to->c0) _mm512_mask_storeu_ps(to->y + (size_t)c * to->ldy, to->rows, acc[c]);
@@ -217,10 +248,12 @@ typedef struct {
     pack_fn *pack;
 } qtype;
 
-#define BLOCK(G, M) \
-static void block_##G##_##M(const where *to, bool first, const char *pan, const char *in, int n) \
-{ block16(to, first, pan, in, n, G, M); }
-BLOCK(32, 0) BLOCK(32, 1) BLOCK(16, 0) BLOCK(16, 1)
+#define BLOCK(G, M, E) \
+static void block_##G##_##M##_##E(const where *to, bool first, const char *pan, const char *in, \
+                                  int n) \
+{ block16(to, first, pan, in, n, G, M, (E) == QSUPER); }
+BLOCK(32, 0, 32) BLOCK(32, 1, 32) BLOCK(32, 0, 256) BLOCK(32, 1, 256) BLOCK(16, 0, 256)
+BLOCK(16, 1, 256)
 
 /* Where sixteen rows or columns from i on must start to stay below n. */
 static inline int edge(int i, int n) { return i < n - 16 ? i : n - 16; }
@@ -242,7 +275,7 @@ static void mul_many(float *y, size_t ldy, const uint8_t *w, size_t s, int R, co
                         n_k);
             for (int n0 = 0; n0 < a->N; n0 += COLS) {
                 int n = edge(n0, a->N);
-                pack_inputs(in, a, n, k0, n_k, t->group, t->mins);
+                pack_inputs(in, a, n, k0, n_k, t->group, t->mins, t->elems == QSUPER);
                 FENCE();
                 for (int r = 0; r < rows; r += ROWS) {
                     int at = edge(r0 + r, R);
@@ -264,7 +297,7 @@ static void pack_##T(char *to, const uint8_t *p, size_t s, int n) \
 { \
     pack_rows(to, p, s, n, take_##T, ELEMS, sizeof(block_##T), G, MINS, OFF_##T); \
 } \
-static const qtype type_##T = { ELEMS, sizeof(block_##T), G, MINS, block_##G##_##MINS, \
+static const qtype type_##T = { ELEMS, sizeof(block_##T), G, MINS, block_##G##_##MINS##_##ELEMS, \
                                 pack_##T }; \
 static void mul_##T(float *y, size_t ldy, const void *w, size_t row_bytes, int R, const act *a, \
                     void *scratch) \
@@ -293,9 +326,10 @@ TYPE(iq2_xxs, DT_IQ2_XXS, 256, 32, 0)
 
 static size_t mul_scratch(int type, int K)
 {
-    if (act_kind(type) != ACT_Q8) return 0;
+    if (act_kind(type) < ACT_Q8) return 0;
     size_t cells = PANEL_K / 32, few = below.mul_scratch(type, K);
-    size_t many = PANEL_ROWS / ROWS * cells * cell_bytes(16, 1) + cells * in_cell(16, 1);
+    size_t many = PANEL_ROWS / ROWS * cells * cell_bytes(16, 1) + cells * in_cell(16, 1) +
+                  PANEL_K / QSUPER * COLS * sizeof(float);
     return few > many ? few : many;
 }
 

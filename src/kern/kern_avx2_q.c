@@ -11,6 +11,7 @@
 #include <string.h>
 #include "base/block.h"
 #include "kern/kern.h"
+#include "kern/super_body.h"
 #include "kern/unpack_body.h"
 
 enum { DIRECT_MAX = 4, PANEL_K = 1024, PANEL_ROWS = 64, TILE_N = 4, MAX_GROUPS = 16 };
@@ -22,17 +23,18 @@ enum { RUN_q4_0 = 8, RUN_q4_1 = 8, RUN_q5_0 = 4, RUN_q5_1 = 4, RUN_q8_0 = 0,
 typedef void take_fn(const uint8_t *p, size_t s, int j, vi *t, vi *v, vf *w, vf *m);
 
 /* One column's values: of a group k weights in, q is at q + k and so on. */
-typedef struct { const int8_t *q; const float *d; const int16_t *s16; } column;
+typedef struct { const int8_t *q; const float *d, *dk; const int16_t *s16; } column;
 static inline column column_at(const act *a, int n, int k)
 {
     size_t at = (size_t)n * (size_t)a->K + (size_t)k;
-    return (column){ a->q + at, a->d + at / QBLOCK, a->s16 + at / 16 };
+    return (column){ a->q + at, a->d + at / QBLOCK, a->dk ? a->dk + at / QSUPER : NULL,
+                     a->s16 + at / 16 };
 }
 
 /* acc after the float steps of one group: S of v[0..steps), eight rows of weights. k: the group's
  * place in the column. */
 TAKE_INLINE vf group_step(vf acc, const vi *v, const column *x, int k, vf w, const vf *m,
-                          int group, int off, int run)
+                          int group, int off, int run, int super)
 {
     vi S = _mm256_setzero_si256(), part = S;
     int once = run ? run : 1;
@@ -50,9 +52,17 @@ TAKE_INLINE vf group_step(vf acc, const vi *v, const column *x, int k, vf w, con
     if (off || m) A = group == 32 ? x->s16[k / 16] + x->s16[k / 16 + 1] : x->s16[k / 16];
     if (off) S = _mm256_sub_epi32(S, _mm256_set1_epi32(off * A));
     vf d = _mm256_set1_ps(x->d[k / QBLOCK]);
-    acc = _mm256_fmadd_ps(_mm256_cvtepi32_ps(S), _mm256_mul_ps(w, d), acc);
+    vf s = _mm256_cvtepi32_ps(S);
+    if (super) acc = _mm256_fmadd_ps(_mm256_mul_ps(s, d), w, acc);
+    else acc = _mm256_fmadd_ps(s, _mm256_mul_ps(w, d), acc);
     if (m) acc = _mm256_fmadd_ps(*m, _mm256_set1_ps(x->d[k / QBLOCK] * (float)A), acc);
     return acc;
+}
+
+/* The chain of a block of 256 from k on into its row's. */
+TAKE_INLINE vf super_step(vf sum, vf acc, const column *x, int k)
+{
+    return _mm256_fmadd_ps(acc, _mm256_set1_ps(x->dk[k / QSUPER]), sum);
 }
 
 /* The bytes of Q8_0 and IQ4 as signed ones; everything else stays. */
@@ -67,9 +77,9 @@ TAKE_INLINE void direct(float *y, size_t ldy, const uint8_t *p, size_t s, int K,
                         const uint8_t *ahead, const uint8_t *end, const column *x, take_fn *take,
                         int elems, int bytes, int group, int mins, int off, int run, int nc)
 {
-    int per = 32 / group;
-    vf acc[DIRECT_MAX];
-    for (int c = 0; c < nc; c++) acc[c] = _mm256_setzero_ps();
+    int per = 32 / group, super = elems == QSUPER;
+    vf acc[DIRECT_MAX], sum[DIRECT_MAX];
+    for (int c = 0; c < nc; c++) acc[c] = sum[c] = _mm256_setzero_ps();
     for (int b = 0; b < K / elems; b++, p += bytes) {
         vi t[TAKE_T], v[8];
         vf w[MAX_GROUPS], m[MAX_GROUPS];
@@ -84,10 +94,14 @@ TAKE_INLINE void direct(float *y, size_t ldy, const uint8_t *p, size_t s, int K,
                 for (int c = 0; c < nc; c++)
                     acc[c] = group_step(acc[c], v + g * 8 / per, &x[c],
                                         b * elems + 32 * j + g * group, w[per * j + g],
-                                        mins ? &m[per * j + g] : NULL, group, off, run);
+                                        mins ? &m[per * j + g] : NULL, group, off, run, super);
+        }
+        for (int c = 0; super && c < nc; c++) {
+            sum[c] = super_step(sum[c], acc[c], &x[c], b * elems);
+            acc[c] = _mm256_setzero_ps();
         }
     }
-    for (int c = 0; c < nc; c++) _mm256_storeu_ps(y + (size_t)c * ldy, acc[c]);
+    for (int c = 0; c < nc; c++) _mm256_storeu_ps(y + (size_t)c * ldy, super ? sum[c] : acc[c]);
 }
 
 /* A panel is LANES rows, a cell per 32 weights: 8 registers of bytes, w per group, m per group. */
@@ -118,21 +132,29 @@ TAKE_INLINE void pack_rows(char *to, const uint8_t *p, size_t s, int n, take_fn 
 /* nc columns x of a panel of n cells; y as it stands is added to, unless `first`. rows: lanes that
  * are this panel's own to write. */
 TAKE_INLINE void tile(float *y, size_t ldy, __m256i rows, bool first, const char *pan, int n,
-                      const column *x, int group, int mins, int off, int run, int nc)
+                      const column *x, int group, int mins, int off, int run, int super, int nc)
 {
     int per = 32 / group;
     vf acc[TILE_N];
     for (int c = 0; c < nc; c++)
-        acc[c] = first ? _mm256_setzero_ps() : _mm256_loadu_ps(y + (size_t)c * ldy);
-    for (int b = 0; b < n; b++, pan += cell_bytes(group, mins))
+        acc[c] = first || super ? _mm256_setzero_ps() : _mm256_loadu_ps(y + (size_t)c * ldy);
+    for (int b = 0; b < n; b++, pan += cell_bytes(group, mins)) {
         for (int g = 0; g < per; g++) {
             const vi *v = (const vi *)(const void *)pan + g * 8 / per;
             const vf *w = (const vf *)(const void *)(pan + 256);
             for (int c = 0; c < nc; c++)
                 acc[c] = group_step(acc[c], v, &x[c], 32 * b + g * group, w[g],
-                                    mins ? &w[per + g] : NULL, group, off, run);
+                                    mins ? &w[per + g] : NULL, group, off, run, super);
         }
-    for (int c = 0; c < nc; c++) _mm256_maskstore_ps(y + (size_t)c * ldy, rows, acc[c]);
+        for (int c = 0; super && (b + 1) % SUPER_BLOCKS == 0 && c < nc; c++) {
+            float *to = y + (size_t)c * ldy;
+            vf sum = first && b < SUPER_BLOCKS ? _mm256_setzero_ps() : _mm256_loadu_ps(to);
+            _mm256_maskstore_ps(to, rows, super_step(sum, acc[c], &x[c], 32 * b));
+            acc[c] = _mm256_setzero_ps();
+        }
+    }
+    for (int c = 0; !super && c < nc; c++)
+        _mm256_maskstore_ps(y + (size_t)c * ldy, rows, acc[c]);
 }
 
 typedef struct {
@@ -209,8 +231,8 @@ static void mul_many(float *y, size_t ldy, const uint8_t *w, size_t s, int R, co
 #define OFF(T) (RUN_##T == 0 ? 0 : (int)OFF_##T)
 #define DIRECT(T, E, G, M, NC) case NC: direct(y, ldy, p, s, K, ahead, end, x, take_##T, E, \
     sizeof(block_##T), G, M, OFF(T), RUN_##T, NC); break;
-#define TILE(T, G, M, NC) case NC: tile(y, ldy, rows, first, pan, n, x, G, M, OFF(T), RUN_##T, \
-    NC); break;
+#define TILE(T, E, G, M, NC) case NC: tile(y, ldy, rows, first, pan, n, x, G, M, OFF(T), RUN_##T, \
+    (E) == QSUPER, NC); break;
 #define TYPE(T, E, G, M) \
 static void direct_##T(float *y, size_t ldy, const uint8_t *p, size_t s, int K, \
                        const uint8_t *ahead, const uint8_t *end, const column *x, int nc) \
@@ -222,7 +244,8 @@ static void direct_##T(float *y, size_t ldy, const uint8_t *p, size_t s, int K, 
 static void tile_##T(float *y, size_t ldy, __m256i rows, bool first, const char *pan, int n, \
                      const column *x, int nc) \
 { \
-    switch (nc) { TILE(T, G, M, 1) TILE(T, G, M, 2) TILE(T, G, M, 3) TILE(T, G, M, 4) } \
+    switch (nc) { TILE(T, E, G, M, 1) TILE(T, E, G, M, 2) TILE(T, E, G, M, 3) \
+                  TILE(T, E, G, M, 4) } \
 } \
 static void pack_##T(char *to, const uint8_t *p, size_t s, int n) \
 { \
@@ -258,7 +281,7 @@ TYPE(iq2_xxs, 256, 32, 0)
 
 static size_t mul_scratch(int type, int K)
 {
-    if (act_kind(type) != ACT_Q8) return 0;
+    if (act_kind(type) < ACT_Q8) return 0;
     size_t few = LANES * type_row_bytes(type, K);
     size_t many = PANEL_ROWS / LANES * (PANEL_K / 32) * cell_bytes(16, 1);
     return few > many ? few : many;
@@ -280,30 +303,43 @@ static int sum8(vi x)
     return _mm_cvtsi128_si32(_mm_add_epi32(a, _mm_shuffle_epi32(a, 0xb1)));
 }
 
+/* Magnitudes order the same way as integers, which puts NaN above infinity. */
+static inline float largest(const float *x)
+{
+    const vi mag = _mm256_set1_epi32(0x7fffffff);
+    vi top = _mm256_setzero_si256();
+    for (int j = 0; j < 4; j++) {
+        vi u = _mm256_and_si256(_mm256_castps_si256(_mm256_loadu_ps(x + 8 * j)), mag);
+        top = _mm256_max_epi32(top, u);
+    }
+    __m128i t = _mm_max_epi32(_mm256_castsi256_si128(top), _mm256_extracti128_si256(top, 1));
+    t = _mm_max_epi32(t, _mm_shuffle_epi32(t, 0x4e));
+    t = _mm_max_epi32(t, _mm_shuffle_epi32(t, 0xb1));
+    return _mm_cvtss_f32(_mm_castsi128_ps(t));
+}
+
+static inline void round_block(int8_t *q, int16_t *s16, const float *x, float by)
+{
+    const vi order = _mm256_set_epi32(7, 3, 6, 2, 5, 1, 4, 0);
+    vf inv = _mm256_set1_ps(by);
+    vi i[4];
+    for (int j = 0; j < 4; j++) i[j] = to_ints(x + 8 * j, inv);
+    vi p = _mm256_packs_epi16(_mm256_packs_epi32(i[0], i[1]), _mm256_packs_epi32(i[2], i[3]));
+    _mm256_storeu_si256((void *)q, _mm256_permutevar8x32_epi32(p, order));
+    s16[0] = (int16_t)sum8(_mm256_add_epi32(i[0], i[1]));
+    s16[1] = (int16_t)sum8(_mm256_add_epi32(i[2], i[3]));
+}
+
 static void quant_q8(int8_t *q, float *d, int16_t *s16, const float *x, int K)
 {
-    const vi mag = _mm256_set1_epi32(0x7fffffff), order = _mm256_set_epi32(7, 3, 6, 2, 5, 1, 4, 0);
     for (int b = 0; b < K / QBLOCK; b++, x += QBLOCK, q += QBLOCK) {
-        /* magnitudes order the same way as integers, which puts NaN above infinity */
-        vi top = _mm256_setzero_si256(), i[4];
-        for (int j = 0; j < 4; j++) {
-            vi u = _mm256_and_si256(_mm256_castps_si256(_mm256_loadu_ps(x + 8 * j)), mag);
-            top = _mm256_max_epi32(top, u);
-        }
-        __m128i t = _mm_max_epi32(_mm256_castsi256_si128(top), _mm256_extracti128_si256(top, 1));
-        t = _mm_max_epi32(t, _mm_shuffle_epi32(t, 0x4e));
-        t = _mm_max_epi32(t, _mm_shuffle_epi32(t, 0xb1));
-        float amax = _mm_cvtss_f32(_mm_castsi128_ps(t));
+        float amax = largest(x);
         d[b] = amax / 127;
-        vf inv = _mm256_set1_ps(amax > 0 ? 127 / amax : 0);
-        for (int j = 0; j < 4; j++) i[j] = to_ints(x + 8 * j, inv);
-        vi p = _mm256_packs_epi16(_mm256_packs_epi32(i[0], i[1]), _mm256_packs_epi32(i[2], i[3]));
-        _mm256_storeu_si256((void *)q, _mm256_permutevar8x32_epi32(p, order));
-        s16[2*b] = (int16_t)sum8(_mm256_add_epi32(i[0], i[1]));
-        s16[2*b + 1] = (int16_t)sum8(_mm256_add_epi32(i[2], i[3]));
+        round_block(q, s16 + 2*b, x, amax > 0 ? 127 / amax : 0);
     }
 }
 
+SUPER_QUANT
 void kern_init_avx2_q(kern *k);
 void kern_init_avx2_q(kern *k)
 {
@@ -317,7 +353,7 @@ void kern_init_avx2_q(kern *k)
     k->mul[DT_IQ3_S] = mul_iq3_s, k->mul[DT_IQ3_XXS] = mul_iq3_xxs;
     k->mul[DT_IQ2_S] = mul_iq2_s, k->mul[DT_IQ2_XS] = mul_iq2_xs;
     k->mul[DT_IQ2_XXS] = mul_iq2_xxs;
-    k->quant_q8 = quant_q8;
+    k->quant_q8 = quant_q8, k->quant_qk = quant_qk;
     k->mul_scratch = mul_scratch;
 }
 #else

@@ -9,7 +9,7 @@
 /* Group j of 32 weights from k on, as take left it. */
 TAKE_INLINE void dots(__m512 *acc, const __m512i *v, const __m512 *wg, const __m512 *mg,
                       const act *a, const int *col, size_t k, const char *sums, size_t room,
-                      int group, int mins, int nc)
+                      int group, int mins, int super, int nc)
 {
     int per = 32 / group;
     UNROLL(2)
@@ -24,7 +24,9 @@ TAKE_INLINE void dots(__m512 *acc, const __m512i *v, const __m512 *wg, const __m
             for (int i = g * 8 / per; i < (g + 1) * 8 / per; i++)
                 S = _mm512_dpbusd_epi32(S, v[i], four_bytes(q + 4 * i));
             __m512 d = _mm512_set1_ps(a->d[(size_t)col[c] * (size_t)(a->K / QBLOCK) + k / QBLOCK]);
-            acc[c] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(S), _mm512_mul_ps(wg[g], d), acc[c]);
+            __m512 s = _mm512_cvtepi32_ps(S);
+            if (super) acc[c] = _mm512_fmadd_ps(_mm512_mul_ps(s, d), wg[g], acc[c]);
+            else acc[c] = _mm512_fmadd_ps(s, _mm512_mul_ps(wg[g], d), acc[c]);
             if (mins)
                 acc[c] = _mm512_fmadd_ps(mg[g], _mm512_set1_ps(((const float *)sum)[g]), acc[c]);
         }
@@ -36,14 +38,14 @@ TAKE_INLINE void direct(float *y, size_t ldy, const uint8_t *w, size_t s, int R,
                         const int *col, const char *sums, take_fn *take, int elems, int bytes,
                         int group, int mins, int once, int live, int nc)
 {
-    int K = a->K, per = 32 / group;
+    int K = a->K, per = 32 / group, super = elems == QSUPER;
     size_t room = 4 * sums_room(K);
     for (int r0 = 0; r0 < R; r0 += ROWS) {
         int at = r0 < R - ROWS ? r0 : R - ROWS;      /* the last group may overlap: same bits */
         const uint8_t *p = w + (size_t)at * s;
         fetch f = fetch_from(p + ROWS * s, s);
-        __m512 acc[DIRECT_MAX];
-        for (int c = 0; c < nc; c++) acc[c] = _mm512_setzero_ps();
+        __m512 acc[DIRECT_MAX], sum[DIRECT_MAX];
+        for (int c = 0; c < nc; c++) acc[c] = sum[c] = _mm512_setzero_ps();
         for (int b = 0; b < K / elems; b++, p += bytes) {
             __m512i t[TAKE_T], v[8];
             __m512 wg[MAX_GROUPS], mg[MAX_GROUPS];
@@ -54,11 +56,17 @@ TAKE_INLINE void direct(float *y, size_t ldy, const uint8_t *w, size_t s, int R,
                     fetch_more(&f, ROWS * bytes * 32 / elems);
                     take(p, s, j, t, v, wg, mg);
                     dots(acc, v, wg + per * j, mg + per * j, a, col,
-                         (size_t)b * (size_t)elems + 32 * (size_t)j, sums, room, group, mins, nc);
+                         (size_t)b * (size_t)elems + 32 * (size_t)j, sums, room, group, mins, super,
+                         nc);
                 }
+            for (int c = 0; super && c < nc; c++) {
+                float d = a->dk[(size_t)col[c] * (size_t)(K / QSUPER) + (size_t)b];
+                sum[c] = _mm512_fmadd_ps(acc[c], _mm512_set1_ps(d), sum[c]);
+                acc[c] = _mm512_setzero_ps();
+            }
         }
         for (int c = 0; c < nc; c++)
-            if (c < live) _mm512_storeu_ps(y + (size_t)c * ldy + at, acc[c]);
+            if (c < live) _mm512_storeu_ps(y + (size_t)c * ldy + at, super ? sum[c] : acc[c]);
     }
 }
 

@@ -85,6 +85,17 @@ TAKE_INLINE __m512 step(__m512 acc, __m512i S, __m512 w, const few_col *c, size_
 {
     return _mm512_fmadd_ps(_mm512_cvtepi32_ps(S), _mm512_mul_ps(w, _mm512_set1_ps(c->d[at])), acc);
 }
+/* The same of a type in blocks of 256: d is a power of two. */
+TAKE_INLINE __m512 step_super(__m512 acc, __m512i S, __m512 w, const few_col *c, size_t at)
+{
+    return _mm512_fmadd_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(S), _mm512_set1_ps(c->d[at])), w, acc);
+}
+/* A block of 256's chain into the row's. */
+TAKE_INLINE void add_super(__m512 *acc, const __m512 *part, const few_col *col, size_t k, int nc)
+{
+    for (int c = 0; c < nc; c++)
+        acc[c] = _mm512_fmadd_ps(part[c], _mm512_set1_ps(col[c].dk[k / QSUPER]), acc[c]);
+}
 TAKE_INLINE __m512 step_min(__m512 acc, __m512 m, const few_col *c, size_t g)
 {
     return _mm512_fmadd_ps(m, _mm512_set1_ps(((const float *)c->sums)[g]), acc);
@@ -188,6 +199,9 @@ TAKE_INLINE void block_k4(const uint8_t *p, size_t s, const few_col *col, size_t
     __m512 d, dmin;
     int qs = five ? 48 : 16;
     fields_k4(p, s, &d, &dmin, sc, mn);
+    __m512 part[FEW_MAX];
+    size_t k0 = k;
+    for (int c = 0; c < nc; c++) part[c] = _mm512_setzero_ps();
     UNROLL(2)
     for (int half = 0; half < 2; half++, k += FEW_SPAN) {
         __m512i lo[FEW_MAX][4], hi[FEW_MAX][4], S[FEW_MAX][4];
@@ -213,11 +227,12 @@ TAKE_INLINE void block_k4(const uint8_t *p, size_t s, const few_col *col, size_t
             __m512 w = _mm512_mul_ps(d, byte_float(sc[half], g));
             __m512 m = _mm512_mul_ps(dmin, byte_float(mn[half], g));
             for (int c = 0; c < nc; c++) {
-                acc[c] = step(acc[c], S[c][g], w, col + c, k / 32 + (size_t)g);
-                acc[c] = step_min(acc[c], m, col + c, k / 32 + (size_t)g);
+                part[c] = step_super(part[c], S[c][g], w, col + c, k / 32 + (size_t)g);
+                part[c] = step_min(part[c], m, col + c, k / 32 + (size_t)g);
             }
         }
     }
+    add_super(acc, part, col, k0, nc);
 }
 
 TAKE_INLINE void block_q4_k_few(const uint8_t *p, size_t s, const few_col *col, size_t k,
@@ -242,6 +257,9 @@ TAKE_INLINE void block_q6_k_few(const uint8_t *p, size_t s, const few_col *col, 
     transpose16(p + 192, s, sc);
     transpose16(p + 194, s, h);                      /* its last two bytes: d */
     __m512 d = half_hi(h[3]);
+    __m512 part[FEW_MAX];
+    size_t k0 = k;
+    for (int c = 0; c < nc; c++) part[c] = _mm512_setzero_ps();
     UNROLL(2)
     for (int half = 0; half < 2; half++, k += FEW_SPAN) {
         __m512i lo[FEW_MAX][4], hi[FEW_MAX][4], S[FEW_MAX][8];
@@ -269,10 +287,11 @@ TAKE_INLINE void block_q6_k_few(const uint8_t *p, size_t s, const few_col *col, 
             __m512 w = _mm512_mul_ps(d, byte_s(sc[2 * half + g / 4], g % 4));
             for (int c = 0; c < nc; c++) {
                 __m512i sum = with_offset(S[c][g], col + c, k / 16 + (size_t)g);
-                acc[c] = step(acc[c], sum, w, col + c, k / 32 + (size_t)g / 2);
+                part[c] = step_super(part[c], sum, w, col + c, k / 32 + (size_t)g / 2);
             }
         }
     }
+    add_super(acc, part, col, k0, nc);
 }
 
 /* ---- blocks of 32 weights in sixteen bytes: four blocks a load -------------------------------- */
@@ -439,6 +458,9 @@ TAKE_INLINE void block_iq4_xs_few(const uint8_t *p, size_t s, const few_col *col
     (void)groups;
     transpose16(p, s, t);
     __m512 d = half_lo(t[0]);
+    __m512 part[FEW_MAX];
+    size_t k0 = k;
+    for (int c = 0; c < nc; c++) part[c] = _mm512_setzero_ps();
     UNROLL(2)
     for (int half = 0; half < 2; half++, k += FEW_SPAN) {
         __m512i v[FEW_MAX][4], S[FEW_MAX][4];
@@ -459,9 +481,10 @@ TAKE_INLINE void block_iq4_xs_few(const uint8_t *p, size_t s, const few_col *col
             __m512 w = scale_iq4_xs(t, d, 4 * half + i);
             size_t at = k / 32 + (size_t)i;
             for (int c = 0; c < nc; c++)
-                acc[c] = step(acc[c], with_offset(S[c][i], col + c, at), w, col + c, at);
+                part[c] = step_super(part[c], with_offset(S[c][i], col + c, at), w, col + c, at);
         }
     }
+    add_super(acc, part, col, k0, nc);
 }
 
 #define TYPE(T, ELEMS, BYTES) \

@@ -7,9 +7,10 @@
 #include <string.h>
 #include "kern/few512.h"
 #include "kern/mulq512_body.h"
+#include "kern/super_body.h"
 #include "kern/unroll.h"
 
-enum { FEW_COLUMNS = DIRECT_MAX, PANEL_K = 2048, PANEL_ROWS = 64, TILE_N = 6 };
+enum { FEW_COLUMNS = DIRECT_MAX, PANEL_K = 2048, PANEL_ROWS = 128, TILE_N = 6 };
 
 /* ---- few columns ------------------------------------------------------------------------ */
 
@@ -40,6 +41,7 @@ static void few_pass(float *y, size_t ldy, const uint8_t *w, size_t s, int R, co
         int8_t *q = (int8_t *)spread + (size_t)c * few512_bytes(a->K);
         few512_spread(q, a->q + (size_t)col[c] * (size_t)a->K, a->K, few.order);
         in[c] = (few_col){ q, a->d + (size_t)col[c] * (size_t)(a->K / QBLOCK),
+                           a->dk ? a->dk + (size_t)col[c] * (size_t)(a->K / QSUPER) : NULL,
                            sums + (size_t)c * room, y + (size_t)c * ldy };
     }
     few.fn(w, s, R, a->K, in, nc);
@@ -74,61 +76,93 @@ static void mul_few(float *y, size_t ldy, const uint8_t *w, size_t s, int R, con
 
 /* ---- many columns ----------------------------------------------------------------------- */
 
-/* Inputs of a tile: nc rows q, K apart; d, K/32 apart; sums, PANEL_K/16 words apart. */
-typedef struct { const int8_t *q; const float *d; const char *sums; size_t K; } tile_in;
-enum { SUM_STRIDE = 4 * PANEL_K / 16 };
+/* Inputs of a tile: nc rows q, K apart; d, K/32 apart; sums, PANEL_K/16 words apart; of types in
+ * blocks of 256 dk, K/256 apart, and instead of d the powers of two as shifts, PANEL_K/32 apart. */
+typedef struct {
+    const int8_t *q;
+    const float *d, *dk;
+    const int32_t *shift;
+    const char *sums;
+    size_t K;
+} tile_in;
+enum { SUM_STRIDE = 4 * PANEL_K / 16, SHIFT_STRIDE = PANEL_K / 32 };
 
 /* Outputs of a tile: columns ldy apart of two groups of sixteen rows. The rows of a group that
  * starts early, to stay within the matrix, are masked where its neighbour owns them: panels
  * later in k add to what is there. */
 typedef struct { float *y[2]; __mmask16 rows[2]; size_t ldy; } where;
 
-/* nc columns of mr groups of rows over n cells of panels p0 and, for mr 2, p1. */
-TAKE_INLINE void tile(const where *to, bool first, const char *p0, const char *p1, int n,
-                      const tile_in *in, int group, int mins, int mr, int nc)
+/* One cell, at p0 and p1, of 32 weights: b-th of the tile. */
+TAKE_INLINE void tile_cell(__m512 acc[2][TILE_N], const char *p0, const char *p1, int b,
+                           const tile_in *in, int group, int mins, int super, int mr, int nc)
 {
     int per = 32 / group;
+    UNROLL(2)
+    for (int g = 0; g < per; g++) {
+        __m512i S[2][TILE_N];
+        const char *sum = in->sums + 4 * (b * per + g);
+        for (int c = 0; c < nc; c++)
+            for (int r = 0; r < mr; r++)
+                S[r][c] = mins ? _mm512_setzero_si512()
+                               : _mm512_set1_epi32(*(const int32_t *)(sum + c * SUM_STRIDE));
+        UNROLL(8)
+        for (int i = g * 8 / per; i < (g + 1) * 8 / per; i++) {
+            __m512i v0 = _mm512_load_si512(p0 + 64 * i), v1 = _mm512_setzero_si512();
+            if (mr > 1) v1 = _mm512_load_si512(p1 + 64 * i);
+            for (int c = 0; c < nc; c++) {
+                __m512i q = four_bytes(in->q + (size_t)c * in->K + 32 * b + 4 * i);
+                S[0][c] = _mm512_dpbusd_epi32(S[0][c], v0, q);
+                if (mr > 1) S[1][c] = _mm512_dpbusd_epi32(S[1][c], v1, q);
+            }
+        }
+        for (int r = 0; r < mr; r++) {
+            const char *p = r ? p1 : p0;
+            __m512 w = _mm512_load_ps(p + 512 + 64 * g);
+            for (int c = 0; c < nc; c++) {
+                if (super) {
+                    /* a shift runs beside products, on ports that a multiplication shares with them */
+                    __m512i n = _mm512_set1_epi32(in->shift[c * SHIFT_STRIDE + b]);
+                    S[r][c] = _mm512_sllv_epi32(S[r][c], n);
+                    acc[r][c] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(S[r][c]), w, acc[r][c]);
+                } else {
+                    __m512 d = _mm512_set1_ps(in->d[(size_t)c * (in->K / QBLOCK) + (size_t)b]);
+                    acc[r][c] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(S[r][c]),
+                                                _mm512_mul_ps(w, d), acc[r][c]);
+                }
+                if (mins) {
+                    float dA = *(const float *)(sum + c * SUM_STRIDE);
+                    acc[r][c] = _mm512_fmadd_ps(_mm512_load_ps(p + 512 + 64 * (per + g)),
+                                                _mm512_set1_ps(dA), acc[r][c]);
+                }
+            }
+        }
+    }
+}
+
+/* nc columns of mr groups of rows over n cells of panels p0 and, for mr 2, p1. */
+TAKE_INLINE void tile(const where *to, bool first, const char *p0, const char *p1, int n,
+                      const tile_in *in, int group, int mins, int super, int mr, int nc)
+{
     size_t cell = cell_bytes(group, mins);
     __m512 acc[2][TILE_N];
     for (int c = 0; c < nc; c++)
         for (int r = 0; r < mr; r++)
-            acc[r][c] = first ? _mm512_setzero_ps()
-                              : _mm512_loadu_ps(to->y[r] + (size_t)c * to->ldy);
-    for (int b = 0; b < n; b++, p0 += cell, p1 += cell)
-        UNROLL(2)
-        for (int g = 0; g < per; g++) {
-            __m512i S[2][TILE_N];
-            const char *sum = in->sums + 4 * (b * per + g);
-            for (int c = 0; c < nc; c++)
-                for (int r = 0; r < mr; r++)
-                    S[r][c] = mins ? _mm512_setzero_si512()
-                                   : _mm512_set1_epi32(*(const int32_t *)(sum + c * SUM_STRIDE));
-            UNROLL(8)
-            for (int i = g * 8 / per; i < (g + 1) * 8 / per; i++) {
-                __m512i v0 = _mm512_load_si512(p0 + 64 * i), v1 = _mm512_setzero_si512();
-                if (mr > 1) v1 = _mm512_load_si512(p1 + 64 * i);
-                for (int c = 0; c < nc; c++) {
-                    __m512i q = four_bytes(in->q + (size_t)c * in->K + 32 * b + 4 * i);
-                    S[0][c] = _mm512_dpbusd_epi32(S[0][c], v0, q);
-                    if (mr > 1) S[1][c] = _mm512_dpbusd_epi32(S[1][c], v1, q);
-                }
-            }
+            acc[r][c] = first || super ? _mm512_setzero_ps()
+                                       : _mm512_loadu_ps(to->y[r] + (size_t)c * to->ldy);
+    for (int b = 0; b < n; b++, p0 += cell, p1 += cell) {
+        tile_cell(acc, p0, p1, b, in, group, mins, super, mr, nc);
+        if (!super || (b + 1) % SUPER_BLOCKS) continue;
+        for (int c = 0; c < nc; c++)
             for (int r = 0; r < mr; r++) {
-                const char *p = r ? p1 : p0;
-                __m512 w = _mm512_load_ps(p + 512 + 64 * g);
-                for (int c = 0; c < nc; c++) {
-                    __m512 d = _mm512_set1_ps(in->d[(size_t)c * (in->K / QBLOCK) + (size_t)b]);
-                    acc[r][c] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(S[r][c]),
-                                                _mm512_mul_ps(w, d), acc[r][c]);
-                    if (mins) {
-                        float dA = *(const float *)(sum + c * SUM_STRIDE);
-                        acc[r][c] = _mm512_fmadd_ps(_mm512_load_ps(p + 512 + 64 * (per + g)),
-                                                    _mm512_set1_ps(dA), acc[r][c]);
-                    }
-                }
+                float *y = to->y[r] + (size_t)c * to->ldy;
+                __m512 d = _mm512_set1_ps(in->dk[(size_t)c * (in->K / QSUPER) +
+                                                 (size_t)(b / SUPER_BLOCKS)]);
+                __m512 sum = first && b < SUPER_BLOCKS ? _mm512_setzero_ps() : _mm512_loadu_ps(y);
+                _mm512_mask_storeu_ps(y, to->rows[r], _mm512_fmadd_ps(acc[r][c], d, sum));
+                acc[r][c] = _mm512_setzero_ps();
             }
-        }
-    for (int c = 0; c < nc; c++)
+    }
+    for (int c = 0; !super && c < nc; c++)
         for (int r = 0; r < mr; r++)
             _mm512_mask_storeu_ps(to->y[r] + (size_t)c * to->ldy, to->rows[r], acc[r][c]);
 }
@@ -136,23 +170,36 @@ TAKE_INLINE void tile(const where *to, bool first, const char *p0, const char *p
 typedef void tile_fn(const where *to, bool first, const char *p0, const char *p1, int n,
                      const tile_in *in);
 
-#define TILE(G, M, MR, NC) \
-static void tile_##G##_##M##_##MR##_##NC(const where *to, bool first, const char *p0, \
-                                         const char *p1, int n, const tile_in *in) \
+#define TILE(G, M, U, MR, NC) \
+static void tile_##G##_##M##_##U##_##MR##_##NC(const where *to, bool first, const char *p0, \
+                                               const char *p1, int n, const tile_in *in) \
 { \
-    tile(to, first, p0, p1, n, in, G, M, MR, NC); \
+    tile(to, first, p0, p1, n, in, G, M, U, MR, NC); \
 }
-#define TILES_NC(G, M, MR) TILE(G, M, MR, 1) TILE(G, M, MR, 2) TILE(G, M, MR, 3) \
-                           TILE(G, M, MR, 4) TILE(G, M, MR, 5) TILE(G, M, MR, 6)
-#define TILES(G, M) TILES_NC(G, M, 1) TILES_NC(G, M, 2)
-TILES(32, 0) TILES(32, 1) TILES(16, 0) TILES(16, 1)
-#define ROW(G, M, MR) { tile_##G##_##M##_##MR##_1, tile_##G##_##M##_##MR##_2, \
-                        tile_##G##_##M##_##MR##_3, tile_##G##_##M##_##MR##_4, \
-                        tile_##G##_##M##_##MR##_5, tile_##G##_##M##_##MR##_6 }
-static tile_fn *const tiles[2][2][2][TILE_N] = {     /* [group 16][mins][rows / 16 - 1][nc - 1] */
-    { { ROW(32, 0, 1), ROW(32, 0, 2) }, { ROW(32, 1, 1), ROW(32, 1, 2) } },
-    { { ROW(16, 0, 1), ROW(16, 0, 2) }, { ROW(16, 1, 1), ROW(16, 1, 2) } },
+#define TILES_NC(G, M, U, MR) TILE(G, M, U, MR, 1) TILE(G, M, U, MR, 2) TILE(G, M, U, MR, 3) \
+                              TILE(G, M, U, MR, 4) TILE(G, M, U, MR, 5) TILE(G, M, U, MR, 6)
+#define TILES(G, M, U) TILES_NC(G, M, U, 1) TILES_NC(G, M, U, 2)
+TILES(32, 0, 0) TILES(32, 1, 0) TILES(32, 0, 1) TILES(32, 1, 1) TILES(16, 0, 1) TILES(16, 1, 1)
+#define ROW(G, M, U, MR) { tile_##G##_##M##_##U##_##MR##_1, tile_##G##_##M##_##U##_##MR##_2, \
+                           tile_##G##_##M##_##U##_##MR##_3, tile_##G##_##M##_##U##_##MR##_4, \
+                           tile_##G##_##M##_##U##_##MR##_5, tile_##G##_##M##_##U##_##MR##_6 }
+#define BOTH(G, M, U) { ROW(G, M, U, 1), ROW(G, M, U, 2) }
+/* [blocks of 32, of 256 with groups of 32, of 16][mins][rows / 16 - 1][nc - 1] */
+static tile_fn *const tiles[3][2][2][TILE_N] = {
+    { BOTH(32, 0, 0), BOTH(32, 1, 0) }, { BOTH(32, 0, 1), BOTH(32, 1, 1) },
+    { BOTH(16, 0, 1), BOTH(16, 1, 1) },
 };
+
+/* The powers of two of n blocks of 32, as shifts. */
+static void shifts_of(int32_t *to, const float *d, int n)
+{
+    for (int b = 0; b < n; b += 16) {
+        __mmask16 k = (__mmask16)((1u << (n - b < 16 ? n - b : 16)) - 1);
+        __m512i u = _mm512_castps_si512(_mm512_maskz_loadu_ps(k, d + b));
+        _mm512_mask_storeu_epi32(to + b, k, _mm512_sub_epi32(_mm512_srli_epi32(u, 23),
+                                                             _mm512_set1_epi32(127)));
+    }
+}
 
 /* One panel of PANEL_ROWS rows and PANEL_K weights at a time; columns outside, rows inside, so
  * that a tile's inputs stay in the first cache and the panel streams from the second. */
@@ -161,6 +208,8 @@ static void mul_many(float *y, size_t ldy, const uint8_t *w, size_t s, int R, co
 {
     size_t cell = cell_bytes(t->group, t->mins), group_bytes = PANEL_K / 32 * cell;
     char *sums = scratch + PANEL_ROWS / ROWS * group_bytes;
+    int32_t *shift = (int32_t *)(void *)(sums + TILE_N * SUM_STRIDE);
+    bool super = t->elems == QSUPER;
     for (int r0 = 0; r0 < R; r0 += PANEL_ROWS)
         for (int k0 = 0; k0 < a->K; k0 += PANEL_K) {
             int n_k = a->K - k0 < PANEL_K ? a->K - k0 : PANEL_K, at[PANEL_ROWS / ROWS], ng = 0;
@@ -172,7 +221,11 @@ static void mul_many(float *y, size_t ldy, const uint8_t *w, size_t s, int R, co
             for (int n = 0; n < a->N; n += TILE_N) {
                 int nc = a->N - n < TILE_N ? a->N - n : TILE_N;
                 size_t at_q = (size_t)n * (size_t)a->K + (size_t)k0;
-                tile_in in = { a->q + at_q, a->d + at_q / QBLOCK, sums, (size_t)a->K };
+                tile_in in = { a->q + at_q, a->d + at_q / QBLOCK, a->dk, shift, sums, (size_t)a->K };
+                if (super) in.dk += at_q / QSUPER;
+                for (int c = 0; super && c < nc; c++)
+                    shifts_of(shift + c * SHIFT_STRIDE,
+                              in.d + (size_t)c * (size_t)(a->K / QBLOCK), n_k / 32);
                 for (int c = 0; c < nc; c++)
                     group_sums(sums + c * SUM_STRIDE, a, n + c, k0 / t->group, n_k / t->group,
                                t->group, t->off);
@@ -184,7 +237,7 @@ static void mul_many(float *y, size_t ldy, const uint8_t *w, size_t s, int R, co
                         to.rows[i] = (__mmask16)(0xffff << (r0 + ROWS * (g + i) - at[g + i]));
                     }
                     const char *p = scratch + (size_t)g * group_bytes;
-                    tiles[t->group == 16][t->mins][mr - 1][nc - 1](
+                    tiles[super + (t->group == 16)][t->mins][mr - 1][nc - 1](
                         &to, k0 == 0, p, p + (size_t)(mr - 1) * group_bytes, n_k / 32, &in);
                 }
             }
@@ -225,37 +278,51 @@ TYPE(iq2_xxs, DT_IQ2_XXS, 256, 32, 0)
 
 static size_t mul_scratch(int type, int K)
 {
-    if (act_kind(type) != ACT_Q8) return 0;
+    if (act_kind(type) < ACT_Q8) return 0;
     size_t few = FEW_MAX * few512_bytes(K) + DIRECT_MAX * 4 * sums_room(K) +
                  ROWS * type_row_bytes(type, K);
-    size_t many = PANEL_ROWS / ROWS * (PANEL_K / 32) * cell_bytes(16, 1) + TILE_N * SUM_STRIDE;
+    size_t many = PANEL_ROWS / ROWS * (PANEL_K / 32) * cell_bytes(16, 1) +
+                  TILE_N * (SUM_STRIDE + SHIFT_STRIDE * sizeof(int32_t));
     return few > many ? few : many;
+}
+
+/* Magnitudes order the same way as integers, which puts NaN above infinity. */
+static inline float largest(const float *x)
+{
+    const __m512i mag = _mm512_set1_epi32(0x7fffffff);
+    __m512i m0 = _mm512_and_si512(_mm512_loadu_si512(x), mag);
+    __m512i m1 = _mm512_and_si512(_mm512_loadu_si512(x + 16), mag);
+    uint32_t top = _mm512_reduce_max_epu32(_mm512_max_epu32(m0, m1));
+    float amax;
+    memcpy(&amax, &top, 4);
+    return amax;
+}
+
+static inline void round_block(int8_t *q, int16_t *s16, const float *x, float by)
+{
+    const __m512 lo = _mm512_set1_ps(-127), hi = _mm512_set1_ps(127), inv = _mm512_set1_ps(by);
+    __m512 x0 = _mm512_mul_ps(_mm512_loadu_ps(x), inv);
+    __m512 x1 = _mm512_mul_ps(_mm512_loadu_ps(x + 16), inv);
+    __mmask16 k0 = _mm512_cmp_ps_mask(x0, x0, _CMP_ORD_Q);           /* NaN becomes 0 */
+    __mmask16 k1 = _mm512_cmp_ps_mask(x1, x1, _CMP_ORD_Q);
+    __m512i i0 = _mm512_maskz_cvtps_epi32(k0, _mm512_min_ps(_mm512_max_ps(x0, lo), hi));
+    __m512i i1 = _mm512_maskz_cvtps_epi32(k1, _mm512_min_ps(_mm512_max_ps(x1, lo), hi));
+    _mm_storeu_si128((void *)q, _mm512_cvtepi32_epi8(i0));
+    _mm_storeu_si128((void *)(q + 16), _mm512_cvtepi32_epi8(i1));
+    s16[0] = (int16_t)_mm512_reduce_add_epi32(i0);
+    s16[1] = (int16_t)_mm512_reduce_add_epi32(i1);
 }
 
 static void quant_q8(int8_t *q, float *d, int16_t *s16, const float *x, int K)
 {
-    const __m512i mag = _mm512_set1_epi32(0x7fffffff);
-    const __m512 lo = _mm512_set1_ps(-127), hi = _mm512_set1_ps(127);
     for (int b = 0; b < K / QBLOCK; b++, x += QBLOCK, q += QBLOCK) {
-        __m512 x0 = _mm512_loadu_ps(x), x1 = _mm512_loadu_ps(x + 16);
-        __m512i m0 = _mm512_and_si512(_mm512_castps_si512(x0), mag);
-        __m512i m1 = _mm512_and_si512(_mm512_castps_si512(x1), mag);
-        uint32_t top = _mm512_reduce_max_epu32(_mm512_max_epu32(m0, m1));
-        float amax;
-        memcpy(&amax, &top, 4);
+        float amax = largest(x);
         d[b] = amax / 127;
-        __m512 inv = _mm512_set1_ps(amax > 0 ? 127 / amax : 0);
-        x0 = _mm512_mul_ps(x0, inv), x1 = _mm512_mul_ps(x1, inv);
-        __mmask16 k0 = _mm512_cmp_ps_mask(x0, x0, _CMP_ORD_Q);       /* NaN becomes 0 */
-        __mmask16 k1 = _mm512_cmp_ps_mask(x1, x1, _CMP_ORD_Q);
-        __m512i i0 = _mm512_maskz_cvtps_epi32(k0, _mm512_min_ps(_mm512_max_ps(x0, lo), hi));
-        __m512i i1 = _mm512_maskz_cvtps_epi32(k1, _mm512_min_ps(_mm512_max_ps(x1, lo), hi));
-        _mm_storeu_si128((void *)q, _mm512_cvtepi32_epi8(i0));
-        _mm_storeu_si128((void *)(q + 16), _mm512_cvtepi32_epi8(i1));
-        s16[2*b] = (int16_t)_mm512_reduce_add_epi32(i0);
-        s16[2*b + 1] = (int16_t)_mm512_reduce_add_epi32(i1);
+        round_block(q, s16 + 2*b, x, amax > 0 ? 127 / amax : 0);
     }
 }
+
+SUPER_QUANT
 
 void kern_init_avx512_q(kern *k);
 void kern_init_avx512_q(kern *k)
@@ -270,7 +337,7 @@ void kern_init_avx512_q(kern *k)
     k->mul[DT_IQ3_S] = mul_iq3_s, k->mul[DT_IQ3_XXS] = mul_iq3_xxs;
     k->mul[DT_IQ2_S] = mul_iq2_s, k->mul[DT_IQ2_XS] = mul_iq2_xs;
     k->mul[DT_IQ2_XXS] = mul_iq2_xxs;
-    k->quant_q8 = quant_q8;
+    k->quant_q8 = quant_q8, k->quant_qk = quant_qk;
     k->mul_scratch = mul_scratch;
 }
 #else

@@ -7,6 +7,7 @@
 #define ROWS_APART
 #include <stdbool.h>
 #include "kern/mulq_neon.h"
+#include "kern/super_body.h"
 #include "kern/unpack_body.h"
 
 /* A tile is OCT rows by TILE_N columns: eight sums, eight accumulators, six operands. */
@@ -59,11 +60,12 @@ TAKE_INLINE void pack_quad(char *to, int h, const uint8_t *p, size_t s, int n, t
 }
 
 /* Inputs of a tile, cell after cell: two pairs of columns, for each eight k; and d of the pairs,
- * each twice (d0 d1 d0 d1), then d * A per group. Columns past nc repeat the last. */
+ * each twice (d0 d1 d0 d1), then d * A per group; after all of them, of types in blocks of 256,
+ * dk likewise. Columns past nc repeat the last. */
 static inline int scales_of_cell(int group, int mins) { return 8 * (1 + (mins ? 32 / group : 0)); }
 
 static void lay_out(int8_t *q, float *scale, const act *a, int n, int nc, int k0, int cells,
-                    int group, int mins)
+                    int group, int mins, bool super)
 {
     int step = scales_of_cell(group, mins), per = 32 / group;
     for (int c = 0; c < TILE_N; c++) {
@@ -77,16 +79,19 @@ static void lay_out(int8_t *q, float *scale, const act *a, int n, int nc, int k0
                 f[8 * (1 + g)] = f[8 * (1 + g) + 2] =
                     x.d[b] * (float)group_sum(&x, 32 * b + g * group, group);
         }
+        for (int b = 0; super && b < cells / SUPER_BLOCKS; b++, f += 8) f[0] = f[2] = x.dk[b];
     }
 }
 
 /* np pairs of columns, of which nc columns are wanted, of a panel of n cells; y as it stands is
  * added to, unless `first`. own: rows below it belong to the panel before and are not written. */
 TAKE_INLINE void tile(float *y, size_t ldy, int own, bool first, const char *pan, int n,
-                      const int8_t *q, const float *scale, int nc, int group, int mins, int np)
+                      const int8_t *q, const float *scale, int nc, int group, int mins,
+                      int super, int np)
 {
     int per = 32 / group;
-    vf acc[4][2];
+    const float *dk = scale + n * scales_of_cell(group, mins);
+    vf acc[4][2], sum[4][2];
     UNROLL(2)
     for (int c = 0; c < np; c++)
         UNROLL(2)
@@ -96,6 +101,10 @@ TAKE_INLINE void tile(float *y, size_t ldy, int own, bool first, const char *pan
             if (!first) a = vld1q_f32(from);
             if (!first && 2 * c + 1 < nc) b = vld1q_f32(from + ldy);
             acc[2 * h][c] = vzip1q_f32(a, b), acc[2 * h + 1][c] = vzip2q_f32(a, b);
+            if (!super) continue;
+            UNROLL(2)
+            for (int i = 2 * h; i < 2 * h + 2; i++)
+                sum[i][c] = acc[i][c], acc[i][c] = vdupq_n_f32(0);
         }
     for (int b = 0; b < n; b++, pan += cell_bytes(group, mins), q += 128) {
         const int8_t *v = (const int8_t *)pan;
@@ -123,8 +132,11 @@ TAKE_INLINE void tile(float *y, size_t ldy, int own, bool first, const char *pan
                 vf wr = vld1q_f32(w + 16 * g + 4 * r);
                 UNROLL(2)
                 for (int c = 0; c < np; c++)
-                    acc[r][c] = vfmaq_f32(acc[r][c], vcvtq_f32_s32(S[r][c]),
-                                          vmulq_f32(wr, vld1q_f32(scale + 4 * c)));
+                {
+                    vf s = vcvtq_f32_s32(S[r][c]), d = vld1q_f32(scale + 4 * c);
+                    acc[r][c] = super ? vfmaq_f32(acc[r][c], vmulq_f32(s, d), wr)
+                                      : vfmaq_f32(acc[r][c], s, vmulq_f32(wr, d));
+                }
                 if (!mins) continue;
                 vf mr = vld1q_f32(w + 16 * (per + g) + 4 * r);
                 UNROLL(2)
@@ -133,7 +145,20 @@ TAKE_INLINE void tile(float *y, size_t ldy, int own, bool first, const char *pan
             }
         }
         scale += scales_of_cell(group, mins);
+        if (!super || (b + 1) % SUPER_BLOCKS) continue;
+        UNROLL(4)
+        for (int r = 0; r < 4; r++)
+            UNROLL(2)
+            for (int c = 0; c < np; c++) {
+                vf d = vld1q_f32(dk + 8 * (b / SUPER_BLOCKS) + 4 * c);
+                sum[r][c] = vfmaq_f32(sum[r][c], acc[r][c], d);
+                acc[r][c] = vdupq_n_f32(0);
+            }
     }
+    UNROLL(4)
+    for (int r = 0; r < 4; r++)
+        UNROLL(2)
+        for (int c = 0; c < np; c++) if (super) acc[r][c] = sum[r][c];
     const int32x4_t lane = { 0, 1, 2, 3 };
     uint32x4_t mine[2] = { vcgeq_s32(lane, vdupq_n_s32(own)), vcgeq_s32(lane, vdupq_n_s32(own - 4)) };
     UNROLL(2)
@@ -152,17 +177,20 @@ TAKE_INLINE void tile(float *y, size_t ldy, int own, bool first, const char *pan
 
 typedef void tile_fn(float *y, size_t ldy, int own, bool first, const char *pan, int n,
                      const int8_t *q, const float *scale, int nc);
-#define TILE(G, M, NP) \
-static void tile_##G##_##M##_##NP(float *y, size_t ldy, int own, bool first, const char *pan, \
-                                  int n, const int8_t *q, const float *scale, int nc) \
+#define TILE(G, M, U, NP) \
+static void tile_##G##_##M##_##U##_##NP(float *y, size_t ldy, int own, bool first, \
+                                        const char *pan, int n, const int8_t *q, \
+                                        const float *scale, int nc) \
 { \
-    tile(y, ldy, own, first, pan, n, q, scale, nc, G, M, NP); \
+    tile(y, ldy, own, first, pan, n, q, scale, nc, G, M, U, NP); \
 }
-#define TILES(G, M) TILE(G, M, 1) TILE(G, M, 2)
-TILES(32, 0) TILES(32, 1) TILES(16, 0) TILES(16, 1)
-#define ROW(G, M) { tile_##G##_##M##_1, tile_##G##_##M##_2 }
-static tile_fn *const tiles[2][2][2] = {            /* [group 16][mins][pairs - 1] */
-    { ROW(32, 0), ROW(32, 1) }, { ROW(16, 0), ROW(16, 1) },
+#define TILES(G, M, U) TILE(G, M, U, 1) TILE(G, M, U, 2)
+TILES(32, 0, 0) TILES(32, 1, 0) TILES(32, 0, 1) TILES(32, 1, 1) TILES(16, 0, 1) TILES(16, 1, 1)
+#define ROW(G, M, U) { tile_##G##_##M##_##U##_1, tile_##G##_##M##_##U##_2 }
+/* [blocks of 32, of 256 with groups of 32, of 16][mins][pairs - 1] */
+static tile_fn *const tiles[3][2][2] = {
+    { ROW(32, 0, 0), ROW(32, 1, 0) }, { ROW(32, 0, 1), ROW(32, 1, 1) },
+    { ROW(16, 0, 1), ROW(16, 1, 1) },
 };
 #undef ROW
 
@@ -174,7 +202,7 @@ typedef struct {
 static size_t panel_bytes(int group, int mins) { return PANEL_K / 32 * cell_bytes(group, mins); }
 static size_t scales_floats(int group, int mins)
 {
-    return (size_t)(PANEL_K / 32) * (size_t)scales_of_cell(group, mins);
+    return (size_t)(PANEL_K / 32) * (size_t)scales_of_cell(group, mins) + PANEL_K / QSUPER * 8;
 }
 
 /* A panel of PANEL_ROWS rows and PANEL_K weights at a time. Each BLOCK_N columns are laid out
@@ -185,6 +213,7 @@ static void mul_many(float *y, size_t ldy, const uint8_t *w, size_t s, int R, co
     size_t panel = panel_bytes(t->group, t->mins), per_tile = scales_floats(t->group, t->mins);
     float *scale = (float *)(void *)(scratch + PANEL_ROWS / OCT * panel);
     int8_t *q = (int8_t *)(scale + BLOCK_N / TILE_N * per_tile);
+    bool super = t->elems == QSUPER;
     for (int r0 = 0; r0 < R; r0 += PANEL_ROWS)
         for (int k0 = 0; k0 < a->K; k0 += PANEL_K) {
             int n_k = least(a->K - k0, PANEL_K), rows = least(R - r0, PANEL_ROWS);
@@ -197,11 +226,11 @@ static void mul_many(float *y, size_t ldy, const uint8_t *w, size_t s, int R, co
                 int nn = least(a->N - n0, BLOCK_N);
                 for (int n = 0; n < nn; n += TILE_N)
                     lay_out(q + n * PANEL_K, scale + (size_t)(n / TILE_N) * per_tile, a, n0 + n,
-                            least(nn - n, TILE_N), k0, n_k / 32, t->group, t->mins);
+                            least(nn - n, TILE_N), k0, n_k / 32, t->group, t->mins, super);
                 for (int r = 0; r < rows; r += OCT)
                     for (int n = 0; n < nn; n += TILE_N) {
                         int nc = least(nn - n, TILE_N), at = least(r0 + r, R - OCT);
-                        tiles[t->group == 16][t->mins][(nc - 1) / 2](
+                        tiles[super + (t->group == 16)][t->mins][(nc - 1) / 2](
                             y + (size_t)(n0 + n) * ldy + at, ldy, r0 + r - at, k0 == 0,
                             scratch + (size_t)(r / OCT) * panel, n_k / 32, q + n * PANEL_K,
                             scale + (size_t)(n / TILE_N) * per_tile, nc);
@@ -227,7 +256,7 @@ NEON_QTYPES(TYPE)
 
 static size_t mul_scratch(int type, int K)
 {
-    if (act_kind(type) != ACT_Q8) return 0;
+    if (act_kind(type) < ACT_Q8) return 0;
     size_t few = kern_neon_few_scratch(type, K);
     size_t many = PANEL_ROWS / OCT * panel_bytes(16, 1) + BLOCK_N * PANEL_K +
                   BLOCK_N / TILE_N * scales_floats(16, 1) * sizeof(float);

@@ -32,10 +32,10 @@ TAKE_INLINE void few(float *y, size_t ldy, const uint8_t *p, size_t s, int K,
                      const uint8_t *ahead, const uint8_t *end, const column *x, take_fn *take,
                      int elems, int bytes, int group, int mins, int off, int nc)
 {
-    int per = 32 / group, less = off == 128 ? 0 : off;
-    vf acc[FEW_COLS];
+    int per = 32 / group, less = off == 128 ? 0 : off, super = elems == QSUPER;
+    vf acc[FEW_COLS], sum[FEW_COLS];
     UNROLL(4)
-    for (int c = 0; c < nc; c++) acc[c] = vdupq_n_f32(0);
+    for (int c = 0; c < nc; c++) acc[c] = sum[c] = vdupq_n_f32(0);
     for (int b = 0; b < K / elems; b++, p += bytes) {
         vi t[TAKE_T], v[8];
         vf w[MAX_GROUPS], m[MAX_GROUPS];
@@ -59,14 +59,22 @@ TAKE_INLINE void few(float *y, size_t ldy, const uint8_t *p, size_t s, int K,
                     int32x4_t S = row_sums(sv + 4 * g, xq[g], xq[1], group == 32);
                     int A = less || mins ? group_sum(&x[c], k + g * group, group) : 0;
                     if (less) S = vsubq_s32(S, vdupq_n_s32(less * A));
-                    acc[c] = vfmaq_f32(acc[c], vcvtq_f32_s32(S), vmulq_n_f32(w[per * j + g], d));
+                    vf dot = vcvtq_f32_s32(S), wg = w[per * j + g];
+                    if (super) acc[c] = vfmaq_f32(acc[c], vmulq_n_f32(dot, d), wg);
+                    else acc[c] = vfmaq_f32(acc[c], dot, vmulq_n_f32(wg, d));
                     if (mins) acc[c] = vfmaq_n_f32(acc[c], m[per * j + g], d * (float)A);
                 }
             }
         }
+        if (!super) continue;
+        UNROLL(4)
+        for (int c = 0; c < nc; c++) {
+            sum[c] = vfmaq_n_f32(sum[c], acc[c], x[c].dk[b]);
+            acc[c] = vdupq_n_f32(0);
+        }
     }
     UNROLL(4)
-    for (int c = 0; c < nc; c++) vst1q_f32(y + (size_t)c * ldy, acc[c]);
+    for (int c = 0; c < nc; c++) vst1q_f32(y + (size_t)c * ldy, super ? sum[c] : acc[c]);
 }
 
 #define CASE(T, E, G, M, NC) case NC: few(y, ldy, p, s, K, ahead, end, x, take_##T, E, \

@@ -4,10 +4,12 @@
  * the type has one, a minimum m_g; then the group's sum is exact and the two float steps are
  * those of the table. Slow on purpose: every other kernel must give these very bits. */
 #include <math.h>
+#include <stdbool.h>
 #include <string.h>
 #include "base/half.h"
 #include "base/iq_grid.h"
 #include "kern/kern.h"
+#include "kern/super_body.h"
 
 /* A block taken apart: 32 or 256 weights, in groups of 32 or 16. */
 typedef struct { int8_t q[256]; float w[16], m[16]; } parts;
@@ -256,16 +258,18 @@ static void mul_parts(float *y, size_t ldy, const char *w, size_t row_bytes, int
             take(&p, w + (size_t)r * row_bytes + (size_t)b * (size_t)t->bytes);
             for (int n = 0; n < a->N; n++) {
                 size_t k0 = (size_t)n * (size_t)a->K + (size_t)b * (size_t)t->elems;
-                float acc = y[(size_t)n * ldy + (size_t)r];
+                float *out = &y[(size_t)n * ldy + (size_t)r];
+                bool super = t->elems == QSUPER;
+                float acc = super ? 0 : *out;
                 for (int g = 0; g < t->elems / group; g++) {
                     const int8_t *q = a->q + k0 + g * group;
                     float d = a->d[(k0 + (size_t)(g * group)) / QBLOCK];
                     int s = 0, sum = 0;
                     for (int i = 0; i < group; i++) s += p.q[g * group + i] * q[i], sum += q[i];
-                    acc = fmaf((float)s, p.w[g] * d, acc);
+                    acc = super ? fmaf((float)s * d, p.w[g], acc) : fmaf((float)s, p.w[g] * d, acc);
                     if (mins) acc = fmaf(p.m[g], d * (float)sum, acc);
                 }
-                y[(size_t)n * ldy + (size_t)r] = acc;
+                *out = super ? fmaf(acc, a->dk[k0 / QSUPER], *out) : acc;
             }
         }
     }
@@ -297,34 +301,43 @@ MUL(iq2_s, DT_IQ2_S, 16, 0)
 MUL(iq2_xs, DT_IQ2_XS, 16, 0)
 MUL(iq2_xxs, DT_IQ2_XXS, 32, 0)
 
-static void quant_q8(int8_t *q, float *d, int16_t *s16, const float *x, int K)
+/* As integers, magnitudes order the same way, with NaN above infinity: a NaN in the block makes
+ * its scale NaN and so every product of it. */
+static float largest(const float *x)
 {
-    for (int b = 0; b < K / QBLOCK; b++) {
-        const float *xb = x + b * QBLOCK;
-        int8_t *qb = q + b * QBLOCK;
-        /* As integers, magnitudes order the same way, with NaN above infinity: a NaN in the
-         * block makes d NaN and so every product of it. */
-        uint32_t top = 0;
-        for (int i = 0; i < QBLOCK; i++) {
-            uint32_t u = f32_bits(xb[i]) & 0x7fffffff;
-            if (u > top) top = u;
-        }
-        float amax = f32_from_bits(top);
-        d[b] = amax / 127;
-        float inv = amax > 0 ? 127 / amax : 0;
-        for (int i = 0; i < QBLOCK; i++) {
-            /* x * inv passes 127 by an ulp at most; 127 / amax of a tiny amax is infinite */
-            float v = nearbyintf(xb[i] * inv);
-            v = v < -127 ? -127 : v > 127 ? 127 : v;
-            qb[i] = v == v ? (int8_t)v : 0;
-        }
-        for (int h = 0; h < 2; h++) {
-            int s = 0;
-            for (int i = 0; i < 16; i++) s += qb[16*h + i];
-            s16[2*b + h] = (int16_t)s;
-        }
+    uint32_t top = 0;
+    for (int i = 0; i < QBLOCK; i++) {
+        uint32_t u = f32_bits(x[i]) & 0x7fffffff;
+        if (u > top) top = u;
+    }
+    return f32_from_bits(top);
+}
+
+static void round_block(int8_t *q, int16_t *s16, const float *x, float inv)
+{
+    for (int i = 0; i < QBLOCK; i++) {
+        /* x * inv passes 127 by an ulp at most; 127 / amax of a tiny amax is infinite */
+        float v = nearbyintf(x[i] * inv);
+        v = v < -127 ? -127 : v > 127 ? 127 : v;
+        q[i] = v == v ? (int8_t)v : 0;
+    }
+    for (int h = 0; h < 2; h++) {
+        int s = 0;
+        for (int i = 0; i < 16; i++) s += q[16*h + i];
+        s16[h] = (int16_t)s;
     }
 }
+
+static void quant_q8(int8_t *q, float *d, int16_t *s16, const float *x, int K)
+{
+    for (int b = 0; b < K / QBLOCK; b++, x += QBLOCK, q += QBLOCK) {
+        float amax = largest(x);
+        d[b] = amax / 127;
+        round_block(q, s16 + 2*b, x, amax > 0 ? 127 / amax : 0);
+    }
+}
+
+SUPER_QUANT
 
 static size_t no_scratch(int type, int K)
 {
@@ -345,6 +358,6 @@ void kern_init_ref_q(kern *k)
     k->mul[DT_IQ3_S] = mul_iq3_s, k->mul[DT_IQ3_XXS] = mul_iq3_xxs;
     k->mul[DT_IQ2_S] = mul_iq2_s, k->mul[DT_IQ2_XS] = mul_iq2_xs;
     k->mul[DT_IQ2_XXS] = mul_iq2_xxs;
-    k->quant_q8 = quant_q8;
+    k->quant_q8 = quant_q8, k->quant_qk = quant_qk;
     k->mul_scratch = no_scratch;
 }

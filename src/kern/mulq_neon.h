@@ -9,11 +9,12 @@
 enum { QUAD = 4, FEW_COLS = 4, MAX_GROUPS = 16 };
 
 /* One column's values: of a group k weights in, q is at q + k and so on. */
-typedef struct { const int8_t *q; const float *d; const int16_t *s16; } column;
+typedef struct { const int8_t *q; const float *d, *dk; const int16_t *s16; } column;
 static inline column column_at(const act *a, int n, int k)
 {
     size_t at = (size_t)n * (size_t)a->K + (size_t)k;
-    return (column){ a->q + at, a->d + at / QBLOCK, a->s16 + at / 16 };
+    return (column){ a->q + at, a->d + at / QBLOCK, a->dk ? a->dk + at / QSUPER : NULL,
+                     a->s16 + at / 16 };
 }
 
 /* Exact sum of the inputs of a group of 32 or 16, k weights in. */

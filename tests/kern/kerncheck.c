@@ -662,10 +662,10 @@ static const struct { const char *name; size_t slot; void (*fn)(void); } checks[
     { "weigh_q4",   offsetof(kern, weigh_q4),     check_weigh_q4 },
 };
 enum { N_CHECKS = sizeof checks / sizeof *checks };
-/* the float products and all other slots are here (pack_bf16 with mul_bf16); quant_q8,
+/* the float products and all other slots are here (pack_bf16 with mul_bf16); quant_q8, quant_qk,
  * mul_scratch and the rest of mul[] are kerncheck_q.c's, quant[] is kerncheck_quant.c's, the last
  * fourteen are training's: eight are kerncheck_grad.c's, six kerncheck_optim.c's */
-_Static_assert(sizeof(kern) == (2 * KERN_MAX_TYPE - 4 + N_CHECKS + 3 + 14) * sizeof(void (*)(void)),
+_Static_assert(sizeof(kern) == (2 * KERN_MAX_TYPE - 4 + N_CHECKS + 4 + 14) * sizeof(void (*)(void)),
                "a kernel has no test");
 
 int main(int argc, char **argv)

@@ -21,6 +21,7 @@ void kern_init_ref_q(kern *k);
 void kern_init_avx2_q(kern *k);
 void kern_init_avx512_q(kern *k);
 void kern_init_amx_q(kern *k);
+void kern_init_amx_soft_q(kern *k);
 void kern_init_neon_q(kern *k);
 void kern_init_i8mm_q(kern *k);
 
@@ -30,6 +31,7 @@ static const kern_level q_levels[] = {
     { "avx2", CPU_AVX2, kern_init_avx2_q },
     { "avx512", CPU_AVX2 | CPU_AVX512, kern_init_avx512_q },
     { "amx", CPU_AVX2 | CPU_AVX512 | CPU_AMX, kern_init_amx_q },
+    { "amx_soft", CPU_AVX2 | CPU_AVX512, kern_init_amx_soft_q },
 #elif defined(__aarch64__)
     { "neon", CPU_NEON, kern_init_neon_q },
     { "i8mm", CPU_NEON | CPU_I8MM, kern_init_i8mm_q },
@@ -97,10 +99,11 @@ static void check_one(int qt, const uint8_t *w, int R, const act *all, int n, co
     act a = *all;
     a.N = n;
     edge q = edge_get((size_t)n * (size_t)K), d = edge_get((size_t)(n * (K / 32)) * 4);
-    edge s = edge_get((size_t)(n * (K / 16)) * 2);
+    edge s = edge_get((size_t)(n * (K / 16)) * 2), dk = edge_get((size_t)(n * (K / 256)) * 4);
     memcpy(q.p, all->q, (size_t)n * (size_t)K), a.q = q.p;
     memcpy(d.p, all->d, (size_t)(n * (K / 32)) * 4), a.d = d.p;
     memcpy(s.p, all->s16, (size_t)(n * (K / 16)) * 2), a.s16 = s.p;
+    if (a.dk) memcpy(dk.p, all->dk, (size_t)(n * (K / 256)) * 4), a.dk = dk.p;
     float *y = malloc((n_y + 2 * GUARD) * sizeof *y);
     char *scratch = aligned_alloc(64, (n_scratch + 2 * GUARD + 63) / 64 * 64);
     if (!y || !scratch) abort();
@@ -120,7 +123,7 @@ static void check_one(int qt, const uint8_t *w, int R, const act *all, int n, co
     for (int i = 0; i < GUARD; i++)
         if (!CHECK(scratch[i] == 0x5a && scratch[GUARD + n_scratch + (size_t)i] == 0x5a)) break;
     free(y), free(scratch);
-    edge_free(&q), edge_free(&d), edge_free(&s);
+    edge_free(&q), edge_free(&d), edge_free(&s), edge_free(&dk);
 }
 
 static void check_shape(int qt, int R, int K, int fill)
@@ -133,21 +136,25 @@ static void check_shape(int qt, int R, int K, int fill)
     float *d = malloc(nk / 32 * sizeof *d);
     int16_t *s16 = malloc(nk / 16 * sizeof *s16);
     float *want = malloc((size_t)(MAX_N * R) * sizeof *want);
-    if (!q || !d || !s16 || !want) abort();
+    float *dk = malloc((nk / 256 + 1) * sizeof *dk);
+    bool super = act_kind(type) == ACT_QK;
+    if (!q || !d || !s16 || !want || !dk) abort();
     q_fill(w.p, qt, row_bytes * (size_t)R, fill);
     for (size_t i = 0; i < nk; i++)
         q[i] = (int8_t)(fill == EXTREME ? (i / 41 % 2 ? -127 : 127) : (int)(t_rand() * 127));
-    for (size_t i = 0; i < nk / 32; i++) d[i] = (t_rand() + 1) * 0.01f;
+    for (size_t i = 0; i < nk / 32; i++)
+        d[i] = super ? (float)(1 << bits() % 8) : (t_rand() + 1) * 0.01f;
+    for (size_t i = 0; i < nk / 256; i++) dk[i] = (t_rand() + 1) * 0.0001f;
     for (size_t i = 0; i < nk / 16; i++) {
         int sum = 0;
         for (int j = 0; j < 16; j++) sum += q[16*i + (size_t)j];
         s16[i] = (int16_t)sum;
     }
-    act a = { .N = MAX_N, .K = K, .q = q, .d = d, .s16 = s16 };
+    act a = { .N = MAX_N, .K = K, .q = q, .d = d, .s16 = s16, .dk = super ? dk : NULL };
     ref.mul[type](want, (size_t)R, w.p, row_bytes, R, &a, NULL);
     for (size_t i = 0; i < sizeof batch / sizeof *batch; i++)
         check_one(qt, w.p, R, &a, batch[i], want);
-    edge_free(&w), free(q), free(d), free(s16), free(want);
+    edge_free(&w), free(q), free(d), free(s16), free(want), free(dk);
 }
 
 static int qt_now;
@@ -165,7 +172,8 @@ static void check_type(void)
     check_shape(qt_now, 275, 1280, SANE);
 }
 
-static void quant_row(const float *x, int K)
+/* super: as quant_qk does it, of as many whole blocks of 256 as there are. */
+static void quant_row_of(const float *x, int K, bool super)
 {
     enum { MAX_K = 4096 };
     static int8_t q[MAX_K + 64], qr[MAX_K + 64];
@@ -174,15 +182,31 @@ static void quant_row(const float *x, int K)
     memset(q, 77, sizeof q), memset(qr, 77, sizeof qr);
     memset(d, 77, sizeof d), memset(dr, 77, sizeof dr);
     memset(s, 77, sizeof s), memset(sr, 77, sizeof sr);
+    static float dk[MAX_K / 256 + 4], dkr[MAX_K / 256 + 4];
+    memset(dk, 77, sizeof dk), memset(dkr, 77, sizeof dkr);
+    if (super) K = K / 256 * 256;
     edge e = edge_get((size_t)K * sizeof *x);
     memcpy(e.p, x, (size_t)K * sizeof *x);
-    ref.quant_q8(qr, dr, sr, x, K);
-    now.quant_q8(q, d, s, e.p, K);
+    if (super) {
+        ref.quant_qk(qr, dr, sr, dkr, x, K);
+        now.quant_qk(q, d, s, dk, e.p, K);
+    } else {
+        ref.quant_q8(qr, dr, sr, x, K);
+        now.quant_q8(q, d, s, e.p, K);
+    }
+    for (size_t i = 0; i < sizeof dk / sizeof *dk; i++)
+        if (!CHECK(same(dk[i], dkr[i]))) break;
     CHECK(!memcmp(q, qr, sizeof q));
     CHECK(!memcmp(s, sr, sizeof s));
     for (size_t i = 0; i < sizeof d / sizeof *d; i++)
         if (!CHECK(same(d[i], dr[i]))) break;
     edge_free(&e);
+}
+
+static void quant_row(const float *x, int K)
+{
+    quant_row_of(x, K, false);
+    quant_row_of(x, K, true);
 }
 
 static void check_quant(void)
@@ -219,6 +243,25 @@ static void check_sum(void)
         for (int j = 0; j < 16; j++) s += q[16*i + j];
         CHECK(s == s16[i]);
     }
+
+    /* a block sixteen times and one a thousand times smaller: finer by as much as seven doublings */
+    static float dk[K / 256];
+    for (int i = 0; i < K; i++) x[i] *= i / 32 % 8 == 2 ? 1 / 16.0f : i / 32 % 8 == 5 ? 1e-3f : 1;
+    ref.quant_qk(q, d, s16, dk, x, K);
+    for (int b = 0; b < K / 256; b++) {
+        float all = 0;
+        for (int i = 0; i < 256; i++) all = fmaxf(all, fabsf(x[256*b + i]));
+        CHECK(dk[b] == all / 127 / 128);
+    }
+    for (int b = 0; b < K / 32; b++) {
+        float amax = 0, step = dk[b / 8] * d[b];
+        for (int i = 0; i < 32; i++) {
+            amax = fmaxf(amax, fabsf(x[32*b + i]));
+            CHECK_NEAR(step * q[32*b + i], x[32*b + i], 0.51 * step);
+        }
+        CHECK(d[b] >= 1 && d[b] <= 128 && log2f(d[b]) == rintf(log2f(d[b])));
+        CHECK(amax <= 127.001f * step && (d[b] == 1 || 2 * amax > 126.999f * step));
+    }
 }
 
 #include "bench_q.h"
@@ -250,7 +293,8 @@ int main(int argc, char **argv)
         }
         char name[64];
         snprintf(name, sizeof name, "quant_q8_%s", level->name);
-        if (l == 0 || now.quant_q8 != below.quant_q8) t_run(name, check_quant);
+        if (l == 0 || now.quant_q8 != below.quant_q8 || now.quant_qk != below.quant_qk)
+            t_run(name, check_quant);
     }
     return t_end();
 }
