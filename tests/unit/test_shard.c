@@ -9,8 +9,7 @@
 #include "folder.h"
 #include "hostile.h"
 #include "base/buf.h"
-#include "shards.h"
-#include "train/shard_layout.h"
+#include "shard_sign.h"
 
 #define SHA "00112233445566778899aabbccddeeff0123456789abcdef0123456789abcdef"
 
@@ -144,6 +143,49 @@ static void damaged(void **state)
     remove(at("a.shard"));
 }
 
+/* A change, and checksums to match. */
+static void forged(buf *b, size_t where, const void *bytes, size_t n, const char *says)
+{
+    uint8_t was[8];
+    dr_err e;
+    memcpy(was, b->p + where, n);
+    memcpy(b->p + where, bytes, n);
+    shard_sign((uint8_t *)b->p, b->n);
+    assert_int_not_equal(hostile_once(parse, b->p, b->n, &e), DR_OK);
+    if (!strstr(e.msg, says)) fail_msg("\"%s\" does not say \"%s\"", e.msg, says);
+    memcpy(b->p + where, was, n);
+    shard_sign((uint8_t *)b->p, b->n);
+    assert_int_equal(hostile_once(parse, b->p, b->n, &e), DR_OK);
+}
+
+static void forgeries(void **state)
+{
+    (void)state;
+    buf b;
+    make(at("a.shard"), 300, 1, 0, true, 4);            // 4,004 ids, starts 0 3 3 4 4004
+    whole_file(&b, at("a.shard"));
+    size_t index = SHARD_HEAD + 8008, tail = b.n - SHARD_TAIL;
+    static const uint64_t huge = UINT64_MAX, two = 2, one_doc = 1;
+    static const uint16_t id = 300;
+    static const uint32_t version = 2, many = 40;
+    forged(&b, index, &two, 8, "document 0 begins at id 2");
+    forged(&b, index + 16, &two, 8, "document 2 begins at id 2");
+    forged(&b, index + 24, &huge, 8, "document 4 begins at id 4004");
+    forged(&b, index + 32, &two, 8, "document 4 begins at id 2");
+    forged(&b, SHARD_HEAD + 100, &id, 2, "has id 300");
+    forged(&b, tail, &huge, 8, "cannot be 18446744073709551615 ids");
+    forged(&b, tail, &two, 8, "cannot be 2 ids");
+    forged(&b, tail + 8, &huge, 8, "in 18446744073709551615 documents");
+    forged(&b, tail + 8, &one_doc, 8, "in 1 documents");
+    forged(&b, tail + 16, &version, 4, "cannot be");
+    forged(&b, 8, &version, 4, "of version 2");
+    forged(&b, 12, &many, 4, "40 bytes an id");
+    forged(&b, 64, &many, 4, "blocks of 40");
+    forged(&b, 16, &huge, 4, "vocabulary 4294967295");
+    buf_free(&b);
+    remove(at("a.shard"));
+}
+
 /* The sentence has the file's name and the offset of the block. */
 static void named(void **state)
 {
@@ -252,7 +294,8 @@ int main(void)
 {
     const struct CMUnitTest t[] = {
         cmocka_unit_test(both_widths), cmocka_unit_test(what_is_not_written),
-        cmocka_unit_test(damaged), cmocka_unit_test(named), cmocka_unit_test(sets),
+        cmocka_unit_test(damaged), cmocka_unit_test(forgeries),
+        cmocka_unit_test(named), cmocka_unit_test(sets),
         cmocka_unit_test(layout),
     };
     return cmocka_run_group_tests(t, folder_up, folder_down);
