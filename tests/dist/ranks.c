@@ -163,8 +163,11 @@ static void train(result *o, comm *who, const optim_opt *opt, bool bf16)
         memset(g, 0, N * sizeof *g);
         double sum[2] = { 0, 0 };
         for (int m = MICRO * who->rank / who->size; m < MICRO * (who->rank + 1) / who->size; m++) {
-            for (int i = 0; i < N; i++)
-                g[i] += (bf16 ? bf16_to_f32(o->wb[i]) : o->w[i]) - value(100 + s * MICRO + m, i);
+            for (int t = 0; t < N_TENSORS; t++) {
+                bool wide = !bf16 || table[t].role == ROLE_VECTOR;      // as a bf16 model reads them
+                for (int64_t i = table[t].at; i < table[t].at + table[t].rows * table[t].cols; i++)
+                    g[i] += (wide ? o->w[i] : bf16_to_f32(o->wb[i])) - value(100 + s * MICRO + m, i);
+            }
             sum[0] += m * 0.5, sum[1] += 1;
         }
         fine(zero_reduce(&z, g, sum, 2, &o->norm, &e), &e);

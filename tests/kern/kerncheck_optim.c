@@ -183,6 +183,36 @@ static void check_adamw8(void)
     set_free(&s);
 }
 
+static bool narrowed(float w, uint16_t h)
+{
+    return isnan(w) ? isnan(bf16_to_f32(h)) : h == f32_to_bf16(w);
+}
+
+/* Rounding to bf16 of every kind of number; a step of nothing leaves the weights as they are. */
+static void check_narrow(void)
+{
+    static const uint32_t low[] = { 0, 1, 0x7fff, 0x8000, 0x8001, 0xffff };
+    step_args a = { .eps = 1 };
+    for (int n = 1; n <= 6 * 256; n += 85) {
+        set s = set_new(n, false);
+        for (int i = 0; i < n; i++) {
+            uint32_t top = (uint32_t)(i / 6) * 0x01010000u + (i & 8 ? 0x00010000u : 0);
+            s.w[PAD + i] = f32_from_bits(top | low[i % 6]);
+        }
+        memset(s.g, 0, ((size_t)n + 2 * PAD) * 4), memset(s.m, 0, ((size_t)n + 2 * PAD) * 4);
+        float *w = get((size_t)n * 4);
+        memcpy(w, s.w + PAD, (size_t)n * 4);
+        new.sgd(s.w + PAD, s.wb + PAD, s.g + PAD, NULL, n, &a);
+        for (int i = 0; i < n; i++)
+            CHECK(narrowed(s.w[PAD + i], s.wb[PAD + i]) && (s.w[PAD + i] == w[i] || !isfinite(w[i])));
+        new.adamw(s.w + PAD, s.wb + PAD, s.g + PAD, s.m + PAD, s.v + PAD, n, &a);
+        for (int i = 0; i < n; i++)
+            CHECK(narrowed(s.w[PAD + i], s.wb[PAD + i]) && (s.w[PAD + i] == w[i] || !isfinite(w[i])));
+        CHECK(s.wb[PAD - 1] == PAD - 1 && s.wb[PAD + n] == PAD + n);
+        set_free(&s), mem_free(w);
+    }
+}
+
 /* Codes are those nearest: a value that a code stands for comes back as it was. */
 static void check_codes(void)
 {
@@ -203,6 +233,7 @@ static const struct { const char *name; size_t slot; void (*fn)(void); } checks[
     { "adamw8",   offsetof(kern, adamw8),   check_adamw8 },
     { "codes",    offsetof(kern, adamw8),   check_codes },
     { "sgd",      offsetof(kern, sgd),      check_sgd },
+    { "narrow",   offsetof(kern, sgd),      check_narrow },
     { "momentum", offsetof(kern, momentum), check_momentum },
     { "mix",      offsetof(kern, mix),      check_mix },
     { "squares",  offsetof(kern, squares),  check_squares },

@@ -208,4 +208,5 @@ def main():
         json.dump(dict(torch=torch.__version__, cases=table), f, indent=1)
 
 
-main()
+if __name__ == "__main__":
+    main()
