@@ -33,8 +33,9 @@ typedef struct {
 } train_case;
 
 /* tok[0..n) and what each must predict: the next of its document, the last nothing, and of the
- * very last the first; one in seven is masked. weighted: weights of 0, 0.25 … 1. */
-static inline void case_batch(train_case *c, const int *len, int n_docs, bool weighted)
+ * very last the first; one in seven is masked. weighted: weights of 0, 0.25 … 1. ids: the tokens; NULL:
+ * hashes. */
+static inline void case_batch(train_case *c, const int *len, int n_docs, bool weighted, const json_t *ids)
 {
     int n = 0;
     for (int d = 0; d < n_docs; d++) n += len[d];
@@ -42,7 +43,8 @@ static inline void case_batch(train_case *c, const int *len, int n_docs, bool we
     c->weight = calloc((size_t)n, sizeof *c->weight);
     c->start = calloc((size_t)n_docs + 1, sizeof *c->start);
     for (int i = 0; i < n; i++) {
-        c->tok[i] = (int32_t)(case_hash(1000, (uint32_t)i) % (uint32_t)c->h.V);
+        c->tok[i] = ids ? (int32_t)json_integer_value(json_array_get(ids, (size_t)i))
+                        : (int32_t)(case_hash(1000, (uint32_t)i) % (uint32_t)c->h.V);
         c->weight[i] = (float)(case_hash(1002, (uint32_t)i) % 5) * 0.25f;
     }
     for (int d = 0; d < n_docs; d++) c->start[d + 1] = c->start[d] + len[d];
@@ -103,7 +105,7 @@ static inline void case_read(train_case *c, const json_t *j)
     }
     assert_true(n > 0 && n <= DOCS);
     for (int i = 0; i < n; i++) len[i] = (int)json_integer_value(json_array_get(docs, (size_t)i));
-    case_batch(c, len, n, json_is_true(json_object_get(j, "weighted")));
+    case_batch(c, len, n, json_is_true(json_object_get(j, "weighted")), json_object_get(j, "ids"));
 }
 
 /* |a - b| / |b|, in double. */

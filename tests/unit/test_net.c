@@ -51,7 +51,7 @@ static void rig_free(rig *r)
 static train_case make(const hparams *h, bool weighted)
 {
     train_case c = { .h = *h };
-    case_batch(&c, lens, DOCS, weighted);
+    case_batch(&c, lens, DOCS, weighted, NULL);
     return c;
 }
 

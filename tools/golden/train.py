@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Loss, log-probabilities and every gradient of whole models, in float64, for tests/golden/train.c.
 
-usage: train.py OUTDIR [--large]        tests/golden/data holds what `train.py tests/golden/data` makes
+usage: train.py OUTDIR [--large | --model FOLDER]     tests/golden/data holds what `train.py tests/golden/data` makes
 
 The reference is written out below in plain PyTorch at float64, documents one after another on their
 own; its forward is first held against transformers' LlamaForCausalLM at float32. What transformers
@@ -9,7 +9,9 @@ makes of the same gradients at float32, and under bfloat16 autocast, goes into t
 the yardstick of the bf16 test. Weights, tokens, targets and weights of losses are a hash of their
 place (`value` below; the test computes the same), so that only gradients are stored.
 --large: shapes of the size of real models' layers, hundreds of megabytes, not for the repository;
-`build/release/tests/golden/train OUTDIR` judges them.
+`build/release/tests/golden/train OUTDIR avx512` judges them. --model: weights of a Hugging Face folder
+(F32 safetensors, as `drover convert MODEL FOLDER --type F32` writes them) on the first 512 tokens of
+a text of the folder's tokenizer, in three documents.
 Made with torch 2.15.0, transformers 5.23.0, safetensors 0.8.0, numpy 2.4.6."""
 import json, os, sys
 import numpy as np
@@ -73,6 +75,10 @@ def names(c):
 
 
 def weights(c):
+    if "model" in c:
+        from safetensors.numpy import load_file
+        w = load_file(os.path.join(c["model"], "model.safetensors"))
+        return {n: w[n] for n, _ in names(c)}
     w = {}
     for i, (n, shape) in enumerate(names(c)):
         v = value(i, int(np.prod(shape)))
@@ -84,6 +90,8 @@ def weights(c):
 def batch(c):
     n = sum(c["docs"])
     tok = (hash32(1000, n) % np.uint32(c["V"])).astype(np.int64)
+    if "ids" in c:
+        tok = np.array(c["ids"], np.int64)
     tgt = np.full(n, -1, np.int64)
     at = 0
     for d in c["docs"]:                                  # the next token; the last has none
@@ -121,6 +129,21 @@ def rope_table(c, T):
 
 def norm(x, w):
     return w * x / torch.sqrt((x * x).mean(-1, keepdim=True) + EPS)
+
+
+def of_folder(folder):
+    from transformers import AutoTokenizer
+    with open(os.path.join(folder, "config.json")) as f:
+        j = json.load(f)
+    assert not j.get("rope_scaling") and abs(j["rms_norm_eps"] - EPS) < 1e-12, "not written out here"
+    text = open(__file__).read()
+    ids = AutoTokenizer.from_pretrained(folder)(text)["input_ids"][:512]
+    theta = j.get("rope_theta") or j["rope_parameters"]["rope_theta"]
+    return dict(name="model", model=os.path.abspath(folder), V=j["vocab_size"], C=j["hidden_size"],
+                L=j["num_hidden_layers"], nh=j["num_attention_heads"], nkv=j["num_key_value_heads"],
+                hs=j.get("head_dim") or j["hidden_size"] // j["num_attention_heads"],
+                F=j["intermediate_size"], tied=j["tie_word_embeddings"], theta=theta, rope=None,
+                docs=[300, 7, 205], weighted=False, ids=ids)
 
 
 def forward64(c, w, tok, cos, sin):
@@ -184,6 +207,8 @@ def rel(a, b):
 
 def main():
     out, cases = sys.argv[1], LARGE if "--large" in sys.argv else SMALL
+    if "--model" in sys.argv:
+        cases = [of_folder(sys.argv[sys.argv.index("--model") + 1])]
     os.makedirs(out, exist_ok=True)
     table = []
     for c in cases:
