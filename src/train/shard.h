@@ -1,6 +1,6 @@
 /* shard.h - token ids of many documents in one file that is mapped.
  *
- * Layout, little-endian, described in docs/formats.md: a head (128 bytes), n_tok ids of 2 or 4 bytes,
+ * Layout, little-endian, described in docs/data.md: a head (128 bytes), n_tok ids of 2 or 4 bytes,
  * zeros to a multiple of 8, starts (n_docs+1) of 8 bytes, a checksum for each SHARD_BLOCK bytes of
  * what lies between, a tail (64 bytes). Every byte is under some checksum. Head, tail, index and
  * the table of checksums are checked when a shard is opened; a block of ids when it is first read,
