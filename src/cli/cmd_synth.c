@@ -11,7 +11,7 @@ typedef struct {
     uint64_t seed;
     size_t shard;
     int shards, threads;
-    bool quiet;
+    bool quiet, cut;
 } args;
 
 static const opt opts[] = {
@@ -21,6 +21,8 @@ static const opt opts[] = {
     { 'o', "out", OPT_STR, offsetof(args, out), "PATH", "NAME.gguf, a folder (safetensors), or a folder NAME.pth/ (Meta's)" },
     { 0, "tokenizer", OPT_STR, offsetof(args, tokenizer), "FILE",
       "GGUF: its tokenizer is copied; a folder: the file is" },
+    { 0, "cut", OPT_FLAG, offsetof(args, cut), NULL,
+      "GGUF: keep only the tokenizer's first tokens, as many as the shape's vocab" },
     { 0, "seed", OPT_UINT64, offsetof(args, seed), "N", "same seed, same weights (default 1)" },
     { 0, "shard", OPT_SIZE, offsetof(args, shard), "BYTES",
       "safetensors: at most so many bytes in a file" },
@@ -47,9 +49,12 @@ static int run(const command *c, int argc, char **argv)
     args a = { .type = "BF16", .seed = 1 };
     cmd_parse(c, &a, argc, argv);
     if (!a.shape || !a.out) return cmd_misuse(c, "--%s is wanted", a.shape ? "out" : "shape");
+    size_t n = strlen(a.out);
+    if (a.cut && (!a.tokenizer || n < 5 || strcmp(a.out + n - 5, ".gguf")))
+        return cmd_misuse(c, "--cut is for --tokenizer and a GGUF file");
     dr_err e = {0};
     int64_t last = 0;
-    synth_opt o = { .seed = a.seed, .tokenizer = a.tokenizer, .shard_bytes = a.shard,
+    synth_opt o = { .seed = a.seed, .tokenizer = a.tokenizer, .cut = a.cut, .shard_bytes = a.shard,
                     .shards = a.shards,
                     .arg = &last };
     if (!a.quiet && isatty(2)) o.progress = progress;

@@ -143,7 +143,7 @@ static int gguf_metadata(gguf_writer *w, const synth_opt *o, dr_err *e)
         gguf_put_str(w, "llama.rope.scaling.type", span_of("linear"));
         gguf_put_f32(w, "llama.rope.scaling.factor", (float)s->linear);
     }
-    return synth_put_tokenizer(w, o->tokenizer, s->V, e);
+    return synth_put_tokenizer(w, o->tokenizer, s->V, o->cut, e);
 }
 
 static int put_gguf(void *to, const void *p, size_t n, dr_err *e)

@@ -62,6 +62,7 @@ typedef struct {
     synth_types types;
     uint64_t seed;
     const char *tokenizer;           /* file to take it from; NULL: none */
+    bool cut;                        /* GGUF: only its first V tokens (tokdata_cut) */
     uint64_t shard_bytes;            /* safetensors: most bytes of tensors in a file; 0: one */
     int shards;                      /* Meta: model-parallel files; 0: one */
     void (*progress)(void *arg, uint64_t done, uint64_t total);   /* bytes; NULL: none */

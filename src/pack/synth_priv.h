@@ -20,7 +20,7 @@ int synth_ftype(synth_types t);      /* llama.cpp's number for general.file_type
 
 /* Put the tokenizer of `path` into the metadata; path NULL says that there is none. The model
  * has V rows of embeddings: missing tokens are filled up with [PADn], too many are refused. */
-int synth_put_tokenizer(gguf_writer *w, const char *path, int64_t V, dr_err *e);
+int synth_put_tokenizer(gguf_writer *w, const char *path, int64_t V, bool cut, dr_err *e);
 /* The rows of one tensor after the other, in slices, on all threads. */
 typedef struct {
     const synth_opt *o;

@@ -12,7 +12,7 @@ static int from_gguf(tokdata *m, const gguf *g, dr_err *e)
            rc;
 }
 
-int synth_put_tokenizer(gguf_writer *w, const char *path, int64_t V, dr_err *e)
+int synth_put_tokenizer(gguf_writer *w, const char *path, int64_t V, bool cut, dr_err *e)
 {
     if (!path) {
         gguf_put_str(w, "tokenizer.ggml.model", span_of("none"));
@@ -22,7 +22,8 @@ int synth_put_tokenizer(gguf_writer *w, const char *path, int64_t V, dr_err *e)
     tokdata m = {0};
     int rc = os_map(&f, path, e);
     if (rc != DR_OK) return rc;
-    rc = tokdata_init(&m, V, e);
+    enum { CUT_FROM = 1 << 19 };                 /* more than any vocabulary has */
+    rc = tokdata_init(&m, cut && V < CUT_FROM ? CUT_FROM : V, e);
     if (rc == DR_OK && f.n >= 4 && !memcmp(f.p, "GGUF", 4)) {
         gguf g;
         rc = gguf_parse(&g, f.p, f.n, e);
@@ -31,6 +32,7 @@ int synth_put_tokenizer(gguf_writer *w, const char *path, int64_t V, dr_err *e)
     } else if (rc == DR_OK) {
         rc = tokdata_read(&m, (span){ (const char *)f.p, f.n }, e);
     }
+    if (rc == DR_OK && cut) rc = tokdata_cut(&m, V, e);
     if (rc == DR_OK) rc = tokdata_put_gguf(&m, w, e);
     tokdata_free(&m);
     os_unmap(&f);

@@ -42,6 +42,9 @@ int tokdata_from_gguf(tokdata *m, const gguf *g, dr_err *e);
 int tokdata_config_file(tokdata *m, span file, dr_err *e);
 /* Tokens that a tokenizer.json adds behind those that are there. */
 int tokdata_added(tokdata *m, span json, dr_err *e);
+/* Keep the first V tokens alone, and the merges that make them. DR_EINVAL: a control token or a byte
+ * would be lost. */
+int tokdata_cut(tokdata *m, int64_t V, dr_err *e);
 int64_t tokdata_find(const tokdata *m, const char *text);   /* -1: no such token */
 
 /* As metadata; ids without a token become [PADn]. */
