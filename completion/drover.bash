@@ -52,7 +52,7 @@ _drover() {
                 chat-render:-*) words="-f --template-file -i --json-input --openai --now --ids --json -h --help" ;;
                 logits:-*) words="--ids --out --chunk --last --kv-type --lora -t --threads --load --numa -v --verbose -h --help" ;;
                 perplexity:-*) words="-f --file --ids -c --ctx --save-logits --kl --kv-type --json --lora -t --threads --load --numa -v --verbose -h --help" ;;
-                synth:-*) words="--shape --type -o --out --tokenizer --seed --shard --shards -t --threads -q --quiet -h --help" ;;
+                synth:-*) words="--shape --type -o --out --tokenizer --cut --seed --shard --shards -t --threads -q --quiet -h --help" ;;
                 tokenize:-*) words="-f --file --no-bos --special -d --decode -h --help" ;;
                 verify:-*) words="--make --against --json -t --threads --load --numa -v --verbose -h --help" ;;
                 grammar-check:-*) words="-f --file -h --help" ;;
