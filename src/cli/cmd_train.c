@@ -148,7 +148,8 @@ static int print_plan(const command *c, const args *a, const recipe *r, const ru
            size_text(o, (double)p->optim), size_text(x, (double)p->acts));
     if (peak > 0) {
         time_text(left, 2 * hours * 3600);
-        printf("time         %s (h:mm:ss) at half of this machine's %.0f GFLOP/s\n", left, peak * 1e-9);
+        if (2 * hours > 100 * 24) snprintf(left, sizeof left, "%.3g days", 2 * hours / 24);
+        printf("time         %s at half of this machine's %.0f GFLOP/s\n", left, peak * 1e-9);
     }
     for (int i = 0; i < r->n_phases; i++) {
         const recipe_phase *q = &r->phase[i];
