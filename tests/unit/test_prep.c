@@ -242,7 +242,7 @@ static void without_memory(void **state)
     wipe(at("a")), wipe(at("x.txt"));
 }
 
-/* One vocabulary in two containers is one tokenizer; another is another. */
+/* Another vocabulary is another tokenizer; shards that are there keep their tokenizer's name. */
 static void fingerprints(void **state)
 {
     (void)state;
@@ -259,9 +259,8 @@ static void fingerprints(void **state)
         tok_free(t);
         for (int k = 0; k < i; k++) assert_string_not_equal(hex[k], hex[i]);
     }
-    char again[HASH_HEX];
-    assert_int_equal(shard_tokenizer(tok, again, &e), 0);
-    assert_string_equal(again, hex[0]);
+    /* of each token's length as u32 and its bytes, made of tokenizer.json by a script of ten lines */
+    assert_string_equal(hex[0], "54d5d34156f57377a57aa25d9c80f67b164918d6d0e00fcd9afc809ca6f3b9ef");
 }
 
 int main(void)
