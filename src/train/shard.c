@@ -41,11 +41,11 @@ static int parse_head(shard *s, dr_err *e)
     const uint8_t *sha = rd_bytes(&r, 32);
     uint32_t block = rd_u32(&r), named = rd_u32(&r);
     if (vocab < 1 || vocab > INT32_MAX || width != SHARD_WIDTH((int32_t)vocab) ||
-        block != SHARD_BLOCK || named > 1)
+        block != SHARD_BLOCK || named > SHARD_NAMED)
         return err_set(e, DR_EFORMAT, "%s: a head of vocabulary %" PRIu32 ", %" PRIu32 " bytes an id "
                        "and blocks of %" PRIu32, s->path, vocab, width, block);
     s->info.vocab = (int32_t)vocab;
-    for (int i = 0; named && i < 32; i++)
+    for (int i = 0; named == SHARD_NAMED && i < 32; i++)
         snprintf(s->info.tokenizer + 2 * i, 3, "%02x", sha[i]);
     return DR_OK;
 }

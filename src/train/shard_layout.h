@@ -1,8 +1,8 @@
 /* shard_layout.h - where things are in a token shard; shared by its reader and its writer.
  *
  *     head, 128 bytes:  magic 8, version u32, bytes of an id u32, vocabulary u32, part u32, set u64,
- *                       tokenizer's SHA-256 32, bytes of a block u32, tokenizer known u32,
- *                       zeros, checksum of all that u32
+ *                       tokenizer's SHA-256 32, bytes of a block u32, SHARD_NAMED or 0
+ *                       u32, zeros, checksum of all that u32
  *     tail, 64 bytes:   ids u64, documents u64, flags u32 (1: the last part), checksum of the table of
  *                       checksums u32, zeros, checksum of all that u32, magic 8 */
 #ifndef TRAIN_SHARD_LAYOUT_H
@@ -11,7 +11,8 @@
 enum {
     SHARD_HEAD = 128, SHARD_HEAD_SUM = 124,
     SHARD_TAIL = 64, SHARD_TAIL_SUM = 52,
-    SHARD_LAST = 1
+    SHARD_LAST = 1,
+    SHARD_NAMED = 2                /* the tokenizer is known, by shard_tokenizer; 1: by another rule */
 };
 static const char shard_magic[8] = { 'd', 'r', 's', 'h', 'a', 'r', 'd', '\n' };
 static const char shard_end[8] = { '\n', 'd', 'r', 's', 'h', 'e', 'n', 'd' };

@@ -4,8 +4,8 @@
 #include "base/hash.h"
 #include "text/tokenizer.h"
 
-/* SHA-256 over all tokens: the same for one vocabulary in any container, whatever its BOS and EOS
- * are. What shards keep as shard_info.tokenizer, and loader_opt.tokenizer is compared with. */
+/* SHA-256 over all tokens, of control tokens that they are some: the same for one vocabulary in any
+ * container, whatever its BOS and EOS are. What shards keep as shard_info.tokenizer, and loader_opt.tokenizer is compared with. */
 int shard_tokenizer(const tokenizer *t, char hex[HASH_HEX], dr_err *e);
 /* The id that ends a document of pre-training: <|end_of_text|>, <|endoftext|>, </s> or <eos>, else the
  * tokenizer's EOS; -1: none. A chat model's own EOS often ends a turn instead. */

@@ -28,7 +28,7 @@ static int put_head(shard_out *o, dr_err *e)
     for (int i = 0; i < 32 && s->tokenizer[0]; i++)
         h[32 + i] = (uint8_t)(hex_digit(s->tokenizer[2 * i]) << 4 | hex_digit(s->tokenizer[2 * i + 1]));
     put_u32(h + 64, SHARD_BLOCK);
-    put_u32(h + 68, s->tokenizer[0] != 0);
+    put_u32(h + 68, s->tokenizer[0] ? SHARD_NAMED : 0);
     put_u32(h + SHARD_HEAD_SUM, sum_bytes(h, SHARD_HEAD_SUM));
     return os_out_put(&o->out, h, sizeof h, e);
 }
