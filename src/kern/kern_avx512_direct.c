@@ -9,7 +9,7 @@
 /* Group j of 32 weights from k on, as take left it. */
 TAKE_INLINE void dots(__m512 *acc, const __m512i *v, const __m512 *wg, const __m512 *mg,
                       const act *a, const int *col, size_t k, const char *sums, size_t room,
-                      int group, int mins, int super, int nc)
+                      int group, int mins, int nc)
 {
     int per = 32 / group;
     UNROLL(2)
@@ -24,19 +24,35 @@ TAKE_INLINE void dots(__m512 *acc, const __m512i *v, const __m512 *wg, const __m
             for (int i = g * 8 / per; i < (g + 1) * 8 / per; i++)
                 S = _mm512_dpbusd_epi32(S, v[i], four_bytes(q + 4 * i));
             __m512 d = _mm512_set1_ps(a->d[(size_t)col[c] * (size_t)(a->K / QBLOCK) + k / QBLOCK]);
-            __m512 s = _mm512_cvtepi32_ps(S);
-            if (super) acc[c] = _mm512_fmadd_ps(_mm512_mul_ps(s, d), wg[g], acc[c]);
-            else acc[c] = _mm512_fmadd_ps(s, _mm512_mul_ps(wg[g], d), acc[c]);
+            /* in blocks of 256 d is a power of two: which factor has it is all the same */
+            acc[c] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(S), _mm512_mul_ps(wg[g], d), acc[c]);
             if (mins)
                 acc[c] = _mm512_fmadd_ps(mg[g], _mm512_set1_ps(((const float *)sum)[g]), acc[c]);
         }
+}
+
+/* The chains of block b of 256 into their rows' sums. */
+TAKE_INLINE void add_supers(__m512 *sum, __m512 *acc, const act *a, const int *col, int b, int nc)
+{
+    for (int c = 0; c < nc; c++) {
+        float d = a->dk[(size_t)col[c] * (size_t)(a->K / QSUPER) + (size_t)b];
+        sum[c] = _mm512_fmadd_ps(acc[c], _mm512_set1_ps(d), sum[c]);
+        acc[c] = _mm512_setzero_ps();
+    }
+}
+/* The same out of line, where sums in registers make the compiler spill what the groups need: Q3_K
+ * of one column 63 instead of 51 Gop/s, of two 92 instead of 72. Other types lose by it. */
+static __attribute__((noinline)) void add_supers_far(__m512 *sum, __m512 *acc, const act *a,
+                                                     const int *col, int b, int nc)
+{
+    add_supers(sum, acc, a, col, b, nc);
 }
 
 /* once: groups of 32 after which what `take` does repeats, so that its turns are compiled one by
  * one: a shift by a variable and raw bytes on the stack cost a fifth. */
 TAKE_INLINE void direct(float *y, size_t ldy, const uint8_t *w, size_t s, int R, const act *a,
                         const int *col, const char *sums, take_fn *take, int elems, int bytes,
-                        int group, int mins, int once, int live, int nc)
+                        int group, int mins, int once, int far, int live, int nc)
 {
     int K = a->K, per = 32 / group, super = elems == QSUPER;
     size_t room = 4 * sums_room(K);
@@ -56,14 +72,10 @@ TAKE_INLINE void direct(float *y, size_t ldy, const uint8_t *w, size_t s, int R,
                     fetch_more(&f, ROWS * bytes * 32 / elems);
                     take(p, s, j, t, v, wg, mg);
                     dots(acc, v, wg + per * j, mg + per * j, a, col,
-                         (size_t)b * (size_t)elems + 32 * (size_t)j, sums, room, group, mins, super,
-                         nc);
+                         (size_t)b * (size_t)elems + 32 * (size_t)j, sums, room, group, mins, nc);
                 }
-            for (int c = 0; super && c < nc; c++) {
-                float d = a->dk[(size_t)col[c] * (size_t)(K / QSUPER) + (size_t)b];
-                sum[c] = _mm512_fmadd_ps(acc[c], _mm512_set1_ps(d), sum[c]);
-                acc[c] = _mm512_setzero_ps();
-            }
+            if (super && far) add_supers_far(sum, acc, a, col, b, nc);
+            else if (super) add_supers(sum, acc, a, col, b, nc);
         }
         for (int c = 0; c < nc; c++)
             if (c < live) _mm512_storeu_ps(y + (size_t)c * ldy + at, super ? sum[c] : acc[c]);
@@ -80,11 +92,15 @@ int direct512_columns(int n)
     return sizes[z];
 }
 
+enum { FAR_q4_0, FAR_q4_1 = 0, FAR_q5_0 = 0, FAR_q5_1 = 0, FAR_q8_0 = 0, FAR_q2_k = 1, FAR_q3_k = 1,
+       FAR_q4_k = 0, FAR_q5_k = 0, FAR_q6_k = 0, FAR_iq4_nl = 0, FAR_iq4_xs = 0, FAR_mxfp4 = 0,
+       FAR_iq3_s = 0, FAR_iq3_xxs = 0, FAR_iq2_s = 0, FAR_iq2_xs = 0, FAR_iq2_xxs = 0 };
+
 /* For eight columns and more that is too much code, and slower: 102 instead of 128 tokens/s for
  * eight sequences of a 1B Q4_K_M. */
 #define CASE(T, ELEMS, G, MINS, ONCE, NC) case NC: \
     direct(y, ldy, w, s, R, a, col, sums, take_##T, ELEMS, sizeof(block_##T), G, MINS, \
-           (NC) > 4 ? 1 : (ONCE), live, NC); \
+           (NC) > 4 ? 1 : (ONCE), FAR_##T, live, NC); \
     break;
 #define DIRECT(T, CASES) \
 static void direct_##T(float *y, size_t ldy, const uint8_t *w, size_t s, int R, const act *a, \

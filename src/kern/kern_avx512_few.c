@@ -85,11 +85,6 @@ TAKE_INLINE __m512 step(__m512 acc, __m512i S, __m512 w, const few_col *c, size_
 {
     return _mm512_fmadd_ps(_mm512_cvtepi32_ps(S), _mm512_mul_ps(w, _mm512_set1_ps(c->d[at])), acc);
 }
-/* The same of a type in blocks of 256: d is a power of two. */
-TAKE_INLINE __m512 step_super(__m512 acc, __m512i S, __m512 w, const few_col *c, size_t at)
-{
-    return _mm512_fmadd_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(S), _mm512_set1_ps(c->d[at])), w, acc);
-}
 /* A block of 256's chain into the row's. */
 TAKE_INLINE void add_super(__m512 *acc, const __m512 *part, const few_col *col, size_t k, int nc)
 {
@@ -227,7 +222,7 @@ TAKE_INLINE void block_k4(const uint8_t *p, size_t s, const few_col *col, size_t
             __m512 w = _mm512_mul_ps(d, byte_float(sc[half], g));
             __m512 m = _mm512_mul_ps(dmin, byte_float(mn[half], g));
             for (int c = 0; c < nc; c++) {
-                part[c] = step_super(part[c], S[c][g], w, col + c, k / 32 + (size_t)g);
+                part[c] = step(part[c], S[c][g], w, col + c, k / 32 + (size_t)g);
                 part[c] = step_min(part[c], m, col + c, k / 32 + (size_t)g);
             }
         }
@@ -287,7 +282,7 @@ TAKE_INLINE void block_q6_k_few(const uint8_t *p, size_t s, const few_col *col, 
             __m512 w = _mm512_mul_ps(d, byte_s(sc[2 * half + g / 4], g % 4));
             for (int c = 0; c < nc; c++) {
                 __m512i sum = with_offset(S[c][g], col + c, k / 16 + (size_t)g);
-                part[c] = step_super(part[c], sum, w, col + c, k / 32 + (size_t)g / 2);
+                part[c] = step(part[c], sum, w, col + c, k / 32 + (size_t)g / 2);
             }
         }
     }
@@ -481,7 +476,7 @@ TAKE_INLINE void block_iq4_xs_few(const uint8_t *p, size_t s, const few_col *col
             __m512 w = scale_iq4_xs(t, d, 4 * half + i);
             size_t at = k / 32 + (size_t)i;
             for (int c = 0; c < nc; c++)
-                part[c] = step_super(part[c], with_offset(S[c][i], col + c, at), w, col + c, at);
+                part[c] = step(part[c], with_offset(S[c][i], col + c, at), w, col + c, at);
         }
     }
     add_super(acc, part, col, k0, nc);
