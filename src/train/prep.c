@@ -229,6 +229,12 @@ static int set_of(const prep_run *p, const char *sha, uint64_t *set, dr_err *e)
     return DR_OK;
 }
 
+static bool ends_in(const char *s, const char *end)
+{
+    size_t n = strlen(s), k = strlen(end);
+    return n >= k && !strcmp(s + n - k, end);
+}
+
 /* A folder for shards in which none are. */
 static int ready_folder(const char *path, bool force, dr_err *e)
 {
@@ -238,8 +244,8 @@ static int ready_folder(const char *path, bool force, dr_err *e)
     if (!d) return err_set(e, DR_EIO, "cannot read folder %s", path);
     buf name = { .cap_max = 1 << 16 };
     for (struct dirent *f; !rc && (f = readdir(d));) {
-        size_t n = strlen(f->d_name);
-        if (n < 6 || strcmp(f->d_name + n - 6, ".shard")) continue;
+        bool part = ends_in(f->d_name, ".shard.part");     /* of one that was interrupted */
+        if (!ends_in(f->d_name, ".shard") && !(part && force)) continue;
         buf_reset(&name);
         buf_printf(&name, "%s/%s", path, f->d_name);
         if (!force) rc = err_set(e, DR_EINVAL, "%s holds shards already", path);
