@@ -110,7 +110,8 @@ int log_put(run_log *l, const log_line *x, dr_err *e)
         { "speed/tokens_per_s", x->tok_s }, { "speed/mfu_causal", x->mfu },
         { "speed/mfu_full", x->mfu_full }, { "eval/loss", x->eval_loss },
     };
-    return l->tb.f ? events_put(&l->tb, x->step, v, isnan(x->eval_loss) ? 6 : 7, e) : DR_OK;
+    int from = x->step ? 0 : 6, n = isnan(x->eval_loss) ? 6 : 7;
+    return l->tb.f ? events_put(&l->tb, x->step, v + from, n - from, e) : DR_OK;
 }
 
 int log_status(run_log *l, const log_line *x, const char *state, dr_err *e)

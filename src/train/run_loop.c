@@ -197,10 +197,23 @@ static int after_step(trainer *t, bool last, bool stop, dr_err *e)
     return rc;
 }
 
+/* What the model is worth before the first step. */
+static int before_all(trainer *t, dr_err *e)
+{
+    if (t->step > 0 || !t->eval || !t->r->eval.every) return DR_OK;
+    t->line = (log_line){ .steps = sched_steps(t->s), .loss = NAN, .norm = NAN };
+    int rc = run_eval(t, &t->eval_loss, e);
+    t->line.eval_loss = t->eval_loss;
+    if (rc == DR_OK && t->first) rc = log_put(&t->log, &t->line, e);
+    if (rc == DR_OK && t->first)
+        run_say(t, "before the first step: eval loss %.4f", t->eval_loss);
+    return comm_agree(t->c, rc, e);
+}
+
 int run_steps(trainer *t, bool *done, dr_err *e)
 {
     int64_t steps = sched_steps(t->s);
-    int rc = DR_OK;
+    int rc = before_all(t, e);
     bool stop = t->o->until && t->step >= t->o->until;
     while (rc == DR_OK && t->step < steps && !stop) {
         rc = one_step(t, &stop, e);

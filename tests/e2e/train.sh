@@ -16,6 +16,7 @@ model: {init: init, random: true}
 data: [{path: shards}]
 eval: {path: shards, every: 7}
 checkpoint: {every: 2}
+guard: {action: off}
 log: {tensorboard: false, curve: false}
 phases:
   - {until_tokens: $((steps * 32)), seq: 16, batch_tokens: 32, peak: 1e-2}
