@@ -210,6 +210,27 @@ static void shifts_of(int32_t *to, const float *d, int n)
     }
 }
 
+/* The weights of the panel that comes next, on their way to the second cache while this one is
+ * worked on: PANEL_ROWS rows, s apart, of `bytes` from p on; each turn fetches `share` lines. */
+typedef struct { const uint8_t *p; size_t s, bytes, at; int row, share; } ahead;
+
+static ahead ahead_of(const uint8_t *p, size_t s, size_t bytes, int turns)
+{
+    size_t lines = PANEL_ROWS * ((bytes + 63) / 64 + 1);
+    return (ahead){ p, s, bytes, 0, 0, (int)(lines / (size_t)turns) + 1 };
+}
+
+static inline void ahead_turn(ahead *f)
+{
+    for (int i = 0; i < f->share && f->row < PANEL_ROWS; i++, f->at += 64) {
+        if (f->at > f->bytes) {
+            f->at = 0, f->row++;
+            if (f->row == PANEL_ROWS) return;
+        }
+        _mm_prefetch((const char *)f->p + (size_t)f->row * f->s + f->at, _MM_HINT_T1);
+    }
+}
+
 /* One panel of PANEL_ROWS rows and PANEL_K weights at a time; columns outside, rows inside, so
  * that a tile's inputs stay in the first cache and the panel streams from the second. */
 static void mul_many(float *y, size_t ldy, const uint8_t *w, size_t s, int R, const act *a,
@@ -227,6 +248,13 @@ static void mul_many(float *y, size_t ldy, const uint8_t *w, size_t s, int R, co
                 t->pack(scratch + (size_t)ng * group_bytes,
                         w + (size_t)at[ng] * s + (size_t)(k0 / t->elems * t->bytes), s, n_k);
             }
+            /* past the last row lies what this thread is most often given next */
+            bool same_rows = k0 + PANEL_K < a->K;
+            int k1 = same_rows ? k0 + PANEL_K : 0, left = a->K - k1;
+            ahead f = ahead_of(w + (size_t)(same_rows ? r0 : r0 + PANEL_ROWS) * s +
+                                   (size_t)(k1 / t->elems * t->bytes), s,
+                               (size_t)((left < PANEL_K ? left : PANEL_K) / t->elems * t->bytes),
+                               (a->N + TILE_N - 1) / TILE_N * ((ng + 1) / 2));
             for (int n = 0; n < a->N; n += TILE_N) {
                 int nc = a->N - n < TILE_N ? a->N - n : TILE_N;
                 size_t at_q = (size_t)n * (size_t)a->K + (size_t)k0;
@@ -246,6 +274,7 @@ static void mul_many(float *y, size_t ldy, const uint8_t *w, size_t s, int R, co
                         to.rows[i] = (__mmask16)(0xffff << (r0 + ROWS * (g + i) - at[g + i]));
                     }
                     const char *p = scratch + (size_t)g * group_bytes;
+                    ahead_turn(&f);
                     tiles[super + (t->group == 16)][t->mins][mr - 1][nc - 1](
                         &to, k0 == 0, p, p + (size_t)(mr - 1) * group_bytes, n_k / 32, &in);
                 }
