@@ -2,7 +2,6 @@
 #include "train/params.h"
 #include <math.h>
 #include <string.h>
-#include "base/half.h"
 #include "base/mem.h"
 #include "base/rng.h"
 #include "format/qkrow.h"
@@ -207,37 +206,14 @@ void params_random(params *p, uint64_t seed, float std)
 
 /* ---- arrays ---- */
 
-typedef struct { const float *x; uint16_t *y; int64_t n; } round_job;
-
-static void round_piece(void *arg, int chunk, int thread)
-{
-    const round_job *j = arg;
-    int64_t at = (int64_t)chunk * PIECE, end = j->n - at < PIECE ? j->n : at + PIECE;
-    (void)thread;
-    for (int64_t i = at; i < end; i++) j->y[i] = f32_to_bf16(j->x[i]);
-}
-
 void params_round(params *p, int64_t lo, int64_t hi)
 {
-    if (!p->bf || hi <= lo) return;
-    round_job j = { p->w + lo, p->bf + lo, hi - lo };
-    p->d->run(p->d, (int)((hi - lo + PIECE - 1) / PIECE), round_piece, &j);
-}
-
-typedef struct { char *p; size_t n; } zero_job;
-
-static void zero_piece(void *arg, int chunk, int thread)
-{
-    const zero_job *j = arg;
-    size_t step = (size_t)PIECE * sizeof(float), at = (size_t)chunk * step;
-    (void)thread;
-    memset(j->p + at, 0, j->n - at < step ? j->n - at : step);
+    if (p->bf && hi > lo) p->d->to_bf16(p->d, p->bf + lo, p->w + lo, hi - lo);
 }
 
 void params_zero_grad(params *p)
 {
-    zero_job j = { (char *)p->g, f32_bytes(p) };
-    p->d->run(p->d, (int)((p->n_elem + PIECE - 1) / PIECE), zero_piece, &j);
+    p->d->fill(p->d, p->g, 0, p->n_elem);
 }
 
 /* ---- the model over them ---- */
