@@ -61,7 +61,6 @@ typedef struct {
     /* all inside tmem: */
     char *grad_space;                   /* GRAD_SCRATCH a thread */
     float *norm_part;                   /* (N/GRAD_ROWS rounded up,C): norms' dw before adding */
-    float *D;                           /* (N,nh): attention's dy . y */
     float *dkv;                         /* (2,N,nh*hs): dk and dv by query head */
     char *attn_grad_mem;                /* attn_grad_bytes a thread */
     size_t attn_grad_bytes;
@@ -92,7 +91,7 @@ void cpu_attn(dev *d, float *y, float *stat, const float *q, int nh, const kv_la
 /* cpu_grad.c, cpu_attn_grad.c, cpu_loss.c: training. cpu_grad_open fills in the slots. */
 void cpu_grad_open(cpu *c);
 void cpu_optim_open(cpu *c);                      /* cpu_optim.c: optimisers */
-size_t cpu_attn_grad_bytes(int hs);               /* scratch of one thread */
+size_t cpu_attn_grad_bytes(int N, int hs);        /* scratch of one thread */
 void cpu_rope_backward(dev *d, float *dq, float *dk, int nh, int nkv, int hs, const float *cs,
                        bool adjacent, float qscale, const seq_run *run, int n_runs);
 void cpu_attn_backward(dev *d, float *dq, float *dk, float *dv, const float *dy, const float *y,

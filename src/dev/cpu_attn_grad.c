@@ -77,33 +77,43 @@ typedef struct {
     const seq_run *run;
 } grad_job;
 
-/* One thread's. Rows are those of a block of up to 64, contiguous. */
+/* One thread's. A head's rows of a document are copied together once, as every tile wants them. */
 typedef struct {
-    float *q, *dy, *dq;         /* (64,hs) */
+    float *q, *dy, *dq;         /* (T,hs) */
+    float *m, *il, *D;          /* (T,): largest score, 1 / sum, dy . y */
     float *k, *kt, *v, *vt;     /* (64,hs) (hs,64) (64,hs) (hs,64) */
     float *dk, *dv;             /* (64,hs): of the tile at hand */
     float *s;                   /* (2,64,64) */
-    float *m, *il, *D;          /* (64,) */
     int *lo, *hi;               /* (64,) */
 } grad_space;
 
-static size_t tile_floats(int hs) { return (size_t)ATTN_TILE * (((size_t)hs + 15) / 16 * 16); }
+static size_t up16(size_t n) { return (n + 15) & ~(size_t)15; }
 
-size_t cpu_attn_grad_bytes(int hs)
+static size_t space_layout(grad_space *s, float *f, int N, int hs)
 {
-    return (9 * tile_floats(hs) + 2 * ATTN_TILE * ATTN_TILE + 5 * ATTN_TILE) * sizeof(float);
+    size_t at = 0, rows = up16((size_t)N), wide = up16((size_t)hs), tile = ATTN_TILE * wide;
+    struct { float **to; size_t n; } part[] = {
+        { &s->q, rows * wide }, { &s->dy, rows * wide }, { &s->dq, rows * wide }, { &s->m, rows },
+        { &s->il, rows }, { &s->D, rows }, { &s->k, tile }, { &s->kt, tile }, { &s->v, tile },
+        { &s->vt, tile }, { &s->dk, tile }, { &s->dv, tile }, { &s->s, 2 * ATTN_TILE * ATTN_TILE } };
+    for (size_t i = 0; i < sizeof part / sizeof *part; i++) {
+        *part[i].to = f ? f + at : NULL;
+        at += part[i].n;
+    }
+    s->lo = f ? (int *)(f + at) : NULL, s->hi = f ? s->lo + ATTN_TILE : NULL;
+    return at + 2 * ATTN_TILE;
+}
+
+size_t cpu_attn_grad_bytes(int N, int hs)
+{
+    grad_space s;
+    return (space_layout(&s, NULL, N, hs) + 15) / 16 * 16 * sizeof(float);
 }
 
 static grad_space space_of(const cpu *c, int thread, int hs)
 {
-    float *f = (float *)(c->attn_grad_mem + (size_t)thread * c->attn_grad_bytes);
-    size_t n = tile_floats(hs);
     grad_space s;
-    s.q = f, s.dy = f + n, s.dq = f + 2 * n, s.k = f + 3 * n, s.kt = f + 4 * n, s.v = f + 5 * n;
-    s.vt = f + 6 * n, s.dk = f + 7 * n, s.dv = f + 8 * n, f += 9 * n;
-    s.s = f, f += 2 * ATTN_TILE * ATTN_TILE;
-    s.m = f, s.il = f + ATTN_TILE, s.D = f + 2 * ATTN_TILE;
-    s.lo = (int *)(f + 3 * ATTN_TILE), s.hi = (int *)(f + 4 * ATTN_TILE);
+    space_layout(&s, (float *)(c->attn_grad_mem + (size_t)thread * c->attn_grad_bytes), c->t.N, hs);
     return s;
 }
 
@@ -112,12 +122,6 @@ static void widen(const cpu *c, float *y, const char *x, kv_type t, int64_t n)
 {
     if (t == KV_F32) memcpy(y, x, (size_t)n * sizeof *y);
     else c->k.from_bf16(y, (const uint16_t *)x, n);
-}
-
-static void transpose(float *y, const float *x, int rows, int cols)     /* y (cols,rows) */
-{
-    for (int r = 0; r < rows; r++)
-        for (int i = 0; i < cols; i++) y[i * rows + r] = x[r * cols + i];
 }
 
 /* Keys and values of a tile, as it lies in its page and transposed. */
@@ -136,8 +140,8 @@ static void load_tile(const grad_job *j, const grad_space *s, const seq_run *u, 
         for (int d = 0; d < hs; d++) s->kt[d * ATTN_TILE + p] = 0;
         memset(s->v + p * hs, 0, (size_t)hs * sizeof *s->v);
     }
-    transpose(s->k, s->kt, hs, ATTN_TILE);
-    transpose(s->vt, s->v, ATTN_TILE, hs);
+    j->c->k.transpose(s->k, s->kt, hs, ATTN_TILE);
+    j->c->k.transpose(s->vt, s->v, ATTN_TILE, hs);
 }
 
 /* dk and dv of a query head at a position: (N,nh,hs) each */
@@ -147,35 +151,19 @@ static float *part_at(const grad_job *j, int which, int n, int h)
     return j->c->dkv + (size_t)which * (size_t)j->N * Q + (size_t)n * Q + (size_t)h * (size_t)j->kv->hs;
 }
 
-static void rows_grad(const grad_job *j, const grad_space *s, const seq_run *u, int h, int tile, int t0,
-                      int R)
+/* Rows [t0,t0+R) of the document against a tile. */
+static void rows_grad(const grad_job *j, const grad_space *s, int tile, int t0, int R)
 {
     int hs = j->kv->hs, j0 = tile * ATTN_TILE;
-    size_t nh = (size_t)j->nh, row = (size_t)hs * sizeof(float);
+    size_t at = (size_t)t0 * (size_t)hs;
     for (int r = 0; r < R; r++) {
-        size_t at = (size_t)(u->n0 + t0 + r) * nh + (size_t)h;
         int p = t0 + r - j0, lo = j->window > 0 ? p - j->window + 1 : 0;
-        memcpy(s->q + r * hs, j->q + at * (size_t)hs, row);
-        memcpy(s->dy + r * hs, j->dy + at * (size_t)hs, row);
-        memcpy(s->dq + r * hs, j->dq + at * (size_t)hs, row);
-        s->m[r] = j->stat[2 * at], s->il[r] = 1 / j->stat[2 * at + 1], s->D[r] = j->c->D[at];
         s->lo[r] = lo < 0 ? 0 : lo;
         s->hi[r] = p + 1 < 0 ? 0 : p + 1 > ATTN_TILE ? ATTN_TILE : p + 1;
     }
-    attn_grad a = { s->q, s->dy, s->m, s->il, s->D, s->lo, s->hi, s->k, s->kt, s->vt, s->dq,
-                    s->dk, s->dv, s->s };
+    attn_grad a = { s->q + at, s->dy + at, s->m + t0, s->il + t0, s->D + t0, s->lo, s->hi, s->k, s->kt,
+                    s->vt, s->dq + at, s->dk, s->dv, s->s };
     j->c->k.attn_grad(&a, R, hs);
-    for (int r = 0; r < R; r++) {
-        size_t at = (size_t)(u->n0 + t0 + r) * nh + (size_t)h;
-        memcpy(j->dq + at * (size_t)hs, s->dq + r * hs, row);
-    }
-}
-
-static float dot(const float *a, const float *b, int n)
-{
-    double s = 0;
-    for (int i = 0; i < n; i++) s += (double)a[i] * b[i];
-    return (float)s;
 }
 
 static void head_grad(void *arg, int i, int thread)
@@ -187,9 +175,12 @@ static void head_grad(void *arg, int i, int thread)
     grad_space s = space_of(j->c, thread, hs);
     for (int t = 0; t < u->T; t++) {
         size_t at = (size_t)(u->n0 + t) * (size_t)j->nh + (size_t)h;
-        j->c->D[at] = dot(j->dy + at * (size_t)hs, j->y + at * (size_t)hs, hs);
-        memset(j->dq + at * (size_t)hs, 0, row);
+        memcpy(s.q + t * hs, j->q + at * (size_t)hs, row);
+        memcpy(s.dy + t * hs, j->dy + at * (size_t)hs, row);
+        s.m[t] = j->stat[2 * at], s.il[t] = 1 / j->stat[2 * at + 1];
+        s.D[t] = j->c->k.dot(s.dy + t * hs, j->y + at * (size_t)hs, hs);
     }
+    memset(s.dq, 0, (size_t)u->T * row);
     for (int tile = 0; tile < tiles; tile++) {
         int first = tile * ATTN_TILE, last = first + ATTN_TILE - 1, end = u->T;
         load_tile(j, &s, u, tile, h / j->group);
@@ -197,11 +188,15 @@ static void head_grad(void *arg, int i, int thread)
         memset(s.dv, 0, ATTN_TILE * row);
         if (j->window > 0 && end > last + j->window) end = last + j->window;
         for (int t = first; t < end; t += ATTN_TILE)
-            rows_grad(j, &s, u, h, tile, t, end - t < ATTN_TILE ? end - t : ATTN_TILE);
+            rows_grad(j, &s, tile, t, end - t < ATTN_TILE ? end - t : ATTN_TILE);
         for (int p = first; p <= last && p < u->T; p++) {
             memcpy(part_at(j, 0, u->n0 + p, h), s.dk + (p - first) * hs, row);
             memcpy(part_at(j, 1, u->n0 + p, h), s.dv + (p - first) * hs, row);
         }
+    }
+    for (int t = 0; t < u->T; t++) {
+        size_t at = (size_t)(u->n0 + t) * (size_t)j->nh + (size_t)h;
+        memcpy(j->dq + at * (size_t)hs, s.dq + t * hs, row);
     }
 }
 

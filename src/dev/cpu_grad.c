@@ -15,10 +15,9 @@ static size_t layout(cpu *c, char *base, const train_size *s)
 {
     size_t at = 0, t = (size_t)c->d.n_threads, N = (size_t)s->N, C = (size_t)s->C;
     size_t Q = (size_t)s->nh * (size_t)s->hs, rows = s->N < HEAD_ROWS ? N : HEAD_ROWS;
-    c->attn_grad_bytes = cpu_attn_grad_bytes(s->hs);
+    c->attn_grad_bytes = cpu_attn_grad_bytes(s->N, s->hs);
     cpu_carve(base, &at, &c->grad_space, t * GRAD_SCRATCH);
     cpu_carve(base, &at, &c->norm_part, (N + GRAD_ROWS - 1) / GRAD_ROWS * C * sizeof(float));
-    cpu_carve(base, &at, &c->D, N * (size_t)s->nh * sizeof(float));
     cpu_carve(base, &at, &c->dkv, 2 * N * Q * sizeof(float));
     cpu_carve(base, &at, &c->attn_grad_mem, t * c->attn_grad_bytes);
     cpu_carve(base, &at, &c->logits, rows * (size_t)s->V * sizeof(float));

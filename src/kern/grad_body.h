@@ -325,6 +325,30 @@ static void KERN(attn_grad)(const attn_grad *a, int R, int hs)
     mini(a->dv, hs, T, hs, R, p, 1, T, a->dy, hs, true, by_key, false);
 }
 
+static float KERN(dot)(const float *a, const float *b, int n)
+{
+    vf P = v_set(0);
+    int i = 0;
+    for (; i + 16 <= n; i += 16) P = v_fma(v_load(a + i), v_load(b + i), P);
+    if (i < n) P = v_fma(v_load_n(a + i, n - i), v_load_n(b + i, n - i), P);
+    return v_tree(P);
+}
+
+#ifdef V_TURN
+static void KERN(transpose)(float *y, const float *x, int rows, int cols)
+{
+    for (int r0 = 0; r0 < rows; r0 += 16)
+        for (int c0 = 0; c0 < cols; c0 += 16) {
+            vf r[16];
+            int R = least(16, rows - r0), C = least(16, cols - c0);
+            for (int i = 0; i < 16; i++)
+                r[i] = i < R ? v_load_n(x + (r0 + i) * cols + c0, C) : v_set(0);
+            v_turn(r);
+            for (int i = 0; i < C; i++) v_store_n(y + (c0 + i) * rows + r0, r[i], R);
+        }
+}
+#endif
+
 /* ---- row by row ---- */
 
 static void KERN(from_bf16)(float *y, const uint16_t *x, int64_t n)
@@ -426,6 +450,10 @@ static void KERN(grad_fill)(kern *k)
     k->rmsnorm_grad = KERN(rmsnorm_grad);
     k->swiglu_grad = KERN(swiglu_grad);
     k->attn_grad = KERN(attn_grad);
+    k->dot = KERN(dot);
+#ifdef V_TURN
+    k->transpose = KERN(transpose);
+#endif
     k->exp_sum = KERN(exp_sum);
     k->scale = KERN(scale);
 }

@@ -153,6 +153,8 @@ typedef struct {
     void (*swiglu_grad)(float *dg, float *du, const float *dy, const float *g, const float *u,
                         int64_t n);
     attn_grad_fn *attn_grad;
+    float (*dot)(const float *a, const float *b, int n);    /* sixteen chains of fma, then by halves */
+    void (*transpose)(float *y, const float *x, int rows, int cols);  /* y (cols,rows), x (rows,cols) */
     /* the sum over i of exp(x[i] - *top), *top the largest x; y, unless NULL, gets the terms and may
      * be x */
     double (*exp_sum)(float *y, const float *x, int64_t n, float *top);

@@ -119,6 +119,19 @@ static void attn_grad_ref(const attn_grad *a, int R, int hs)
             }
 }
 
+static float dot(const float *a, const float *b, int n)
+{
+    float P[16] = { 0 };
+    for (int i = 0; i < n; i++) P[i % 16] = fmaf(a[i], b[i], P[i % 16]);
+    return tree16(P);
+}
+
+static void transpose(float *y, const float *x, int rows, int cols)
+{
+    for (int r = 0; r < rows; r++)
+        for (int i = 0; i < cols; i++) y[i * rows + r] = x[r * cols + i];
+}
+
 /* Sixteen sums in double, i mod 16 ascending, added by halves. */
 static double exp_sum(float *y, const float *x, int64_t n, float *top)
 {
@@ -150,6 +163,8 @@ void kern_init_ref_grad(kern *k)
     k->rmsnorm_grad = rmsnorm_grad;
     k->swiglu_grad = swiglu_grad;
     k->attn_grad = attn_grad_ref;
+    k->dot = dot;
+    k->transpose = transpose;
     k->exp_sum = exp_sum;
     k->scale = scale;
 }

@@ -664,8 +664,8 @@ static const struct { const char *name; size_t slot; void (*fn)(void); } checks[
 enum { N_CHECKS = sizeof checks / sizeof *checks };
 /* the float products and all other slots are here (pack_bf16 with mul_bf16); quant_q8, quant_qk,
  * mul_scratch and the rest of mul[] are kerncheck_q.c's, quant[] is kerncheck_quant.c's, the last
- * fourteen are training's: eight are kerncheck_grad.c's, six kerncheck_optim.c's */
-_Static_assert(sizeof(kern) == (2 * KERN_MAX_TYPE - 4 + N_CHECKS + 4 + 14) * sizeof(void (*)(void)),
+ * sixteen are training's: ten are kerncheck_grad.c's, six kerncheck_optim.c's */
+_Static_assert(sizeof(kern) == (2 * KERN_MAX_TYPE - 4 + N_CHECKS + 4 + 16) * sizeof(void (*)(void)),
                "a kernel has no test");
 
 int main(int argc, char **argv)

@@ -287,6 +287,34 @@ static void check_exp_sum(void)
         }
 }
 
+static void check_dot(void)
+{
+    EACH_SIZE(C) {
+        float *a = randoms((size_t)C, 1, 0), *b = randoms((size_t)C, 1, 0);
+        float x = new.dot(a, b, C), y = ref.dot(a, b, C);
+        double sum = 0;
+        for (int i = 0; i < C; i++) sum += (double)a[i] * b[i];
+        CHECK(x == y);
+        CHECK_NEAR(y, sum, 1e-6 * C);
+        mem_free(a), mem_free(b);
+    }
+}
+
+static void check_transpose(void)
+{
+    for (int rows = 1; rows < 80; rows += rows < 20 ? 1 : 11)
+        for (int cols = 1; cols < 140; cols += cols < 20 ? 1 : 11) {
+            size_t n = (size_t)(rows * cols);
+            float *x = randoms(n, 1, 0), *y = randoms(n, 1, 0), *want = get((n + 2 * PAD) * 4);
+            memcpy(want, y, (n + 2 * PAD) * 4);
+            ref.transpose(want + PAD, x, rows, cols);
+            new.transpose(y + PAD, x, rows, cols);
+            CHECK(same_n(y, want, n + 2 * PAD) && want[PAD + n - 1] == x[n - 1]);
+            CHECK(want[PAD + (size_t)rows / 2] == x[(size_t)(rows / 2 * cols)]);
+            mem_free(x), mem_free(y), mem_free(want);
+        }
+}
+
 static void check_scale(void)
 {
     EACH_SIZE(C) {
@@ -322,6 +350,8 @@ static const struct { const char *name; size_t slot; void (*fn)(void); } checks[
     { "rmsnorm_grad", offsetof(kern, rmsnorm_grad), check_rmsnorm_grad },
     { "swiglu_grad",  offsetof(kern, swiglu_grad),  check_swiglu_grad },
     { "exp_sum",      offsetof(kern, exp_sum),      check_exp_sum },
+    { "dot",          offsetof(kern, dot),          check_dot },
+    { "transpose",    offsetof(kern, transpose),    check_transpose },
     { "scale",        offsetof(kern, scale),        check_scale },
     { "from_bf16",    offsetof(kern, from_bf16),    check_from_bf16 },
 };
