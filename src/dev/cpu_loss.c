@@ -4,6 +4,7 @@
 #include <math.h>
 #include <string.h>
 #include "dev/cpu.h"
+#include "kern/log_prob.h"
 
 typedef struct {
     const cpu *c;
@@ -21,7 +22,7 @@ static void prob_row(void *arg, int i, int thread)
     float top;
     double sum = j->c->k.exp_sum(NULL, x, j->V, &top);
     (void)thread;
-    j->y[i] = (float)((double)x[j->tok[i]] - (double)top - log(sum));
+    j->y[i] = (float)log_prob_of(x[j->tok[i]], top, sum);
 }
 
 void cpu_log_probs(dev *d, float *y, const float *logits, size_t ldl, const int32_t *tok, int n_row,
@@ -44,7 +45,7 @@ static void loss_row(void *arg, int i, int thread)
     float *x = j->c->logits + (size_t)i * (size_t)V, top, at = x[t], w = weight_of(h, n);
     double sum = j->c->k.exp_sum(j->grad ? x : NULL, x, V, &top);
     (void)thread;
-    j->c->head_logp[i] = (double)at - (double)top - log(sum);
+    j->c->head_logp[i] = log_prob_of(at, top, sum);
     if (!j->grad) return;
     j->c->k.scale(x, (float)((double)w / sum), V);
     x[t] -= w;

@@ -1,15 +1,13 @@
 /* ppl.c - see ppl.h. */
 #include "eval/ppl.h"
 #include <math.h>
+#include "kern/log_prob.h"
 
 double log_prob(const float *logits, int V, int32_t id)
 {
-    float top = logits[0];
-    for (int i = 1; i < V; i++)
-        if (logits[i] > top) top = logits[i];
-    double sum = 0;
-    for (int i = 0; i < V; i++) sum += exp((double)logits[i] - (double)top);
-    return (double)logits[id] - (double)top - log(sum);
+    float top;
+    double sum = exp_sum_plain(NULL, logits, V, &top);
+    return log_prob_of(logits[id], top, sum);
 }
 
 typedef struct { const int32_t *ids; int ctx, V; double nll; int64_t tokens; } score;

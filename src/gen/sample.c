@@ -14,6 +14,7 @@
 #include "base/half.h"
 #include "base/mem.h"
 #include "base/rng.h"
+#include "kern/log_prob.h"
 
 struct sampler {
     sample_opt o;
@@ -455,10 +456,11 @@ static int32_t draw(sampler *s, double u)
 }
 
 /* The chosen token's log-probability and the best n, from the raw logits. */
-static void report_raw(sampler *s, const float *logits, float max, sample_result *r)
+static void report_raw(sampler *s, const float *logits, sample_result *r)
 {
     int64_t n = s->o.n_probs, have = 0;
-    double log_total = (double)max + log(sum_exp(logits, s->n_vocab, max));
+    float max;
+    double sum = exp_sum_plain(NULL, logits, s->n_vocab, &max);
     float least = -INFINITY;
     for (int32_t i = 0; n && i < s->n_vocab; i++) {
         float x = logits[i];
@@ -469,8 +471,8 @@ static void report_raw(sampler *s, const float *logits, float max, sample_result
         least = s->top[have - 1].logprob;
     }
     for (int64_t j = 0; j < have; j++)
-        s->top[j].logprob = (float)((double)s->top[j].logprob - log_total);
-    r->logprob = (float)((double)logits[r->id] - log_total);
+        s->top[j].logprob = (float)log_prob_of(s->top[j].logprob, max, sum);
+    r->logprob = (float)log_prob_of(logits[r->id], max, sum);
     r->top = s->top;
     r->n_top = (int)have;
 }
@@ -523,7 +525,7 @@ int sampler_pick(sampler *s, const float *logits, const int32_t *history, int64_
     }
     if (s->o.logprobs) {
         if (s->o.probs_after_filters) report_filtered(s, r);
-        else report_raw(s, logits, raw_max, r);
+        else report_raw(s, logits, r);
     }
     return DR_OK;
 }

@@ -4,6 +4,7 @@
 #include "base/half.h"
 #include "kern/fexp.h"
 #include "kern/kern.h"
+#include "kern/log_prob.h"
 
 static float tree16(float P[16])
 {
@@ -132,23 +133,6 @@ static void transpose(float *y, const float *x, int rows, int cols)
         for (int i = 0; i < cols; i++) y[i * rows + r] = x[r * cols + i];
 }
 
-/* Sixteen sums in double, i mod 16 ascending, added by halves. */
-static double exp_sum(float *y, const float *x, int64_t n, float *top)
-{
-    double P[16] = { 0 };
-    float t = -INFINITY;
-    for (int64_t i = 0; i < n; i++) t = x[i] > t ? x[i] : t;
-    for (int64_t i = 0; i < n; i++) {
-        float e = fexp(x[i] - t);
-        P[i % 16] += e;
-        if (y) y[i] = e;
-    }
-    for (int h = 8; h; h /= 2)
-        for (int i = 0; i < h; i++) P[i] += P[i + h];
-    *top = t;
-    return P[0];
-}
-
 static void scale(float *y, float s, int64_t n)
 {
     for (int64_t i = 0; i < n; i++) y[i] *= s;
@@ -165,6 +149,6 @@ void kern_init_ref_grad(kern *k)
     k->attn_grad = attn_grad_ref;
     k->dot = dot;
     k->transpose = transpose;
-    k->exp_sum = exp_sum;
+    k->exp_sum = exp_sum_plain;
     k->scale = scale;
 }
