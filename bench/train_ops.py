@@ -2,9 +2,10 @@
 """Operations of training, drover's beside PyTorch's, in turn (drover, PyTorch, drover, ...), by the
 processor time of all threads: gradcheck --bench and the same work here.
 
-    bench/train_ops.py [--shape 135M] [--rounds 3] [--threads 2] [--gradcheck build/release/tests/grad/gradcheck]
+    bench/train_ops.py [--shape 135M] [--rounds 3] [--threads 1] [--gradcheck build/release/tests/grad/gradcheck]
 
-Needs PyTorch. Prints medians in milliseconds and the median of the rounds' own ratios.
+Needs PyTorch. Prints medians in milliseconds and the median of the rounds' own ratios. One thread: on a
+busy machine several threads' waiting for each other counts as processor time.
 """
 import argparse
 import statistics
@@ -84,9 +85,10 @@ def pytorch(shape, kind):
     return out
 
 
-def drover(gradcheck, shape):
+def drover(gradcheck, shape, threads):
     out = {}
-    lines = subprocess.run([gradcheck, "--bench", shape], check=True, text=True, capture_output=True)
+    lines = subprocess.run([gradcheck, "--bench", shape, str(threads)], check=True, text=True,
+                           capture_output=True)
     for line in lines.stdout.splitlines():
         cell = line.split("\t")
         out[cell[1], cell[2]] = (float(cell[3].split()[0]), cell[5] if len(cell) > 5 else "")
@@ -97,15 +99,16 @@ def main():
     p = argparse.ArgumentParser()
     p.add_argument("--shape", default="135M", choices=SHAPES)
     p.add_argument("--rounds", type=int, default=3)
-    p.add_argument("--threads", type=int, default=2)
+    p.add_argument("--threads", type=int, default=1)
     p.add_argument("--gradcheck", default="build/release/tests/grad/gradcheck")
     o = p.parse_args()
     torch.set_num_threads(o.threads)
     ours, theirs = [], []
     for _ in range(o.rounds):
-        ours.append(drover(o.gradcheck, o.shape))
+        ours.append(drover(o.gradcheck, o.shape, o.threads))
         theirs.append({(kind, op): ms for kind in ("f32", "bf16") for op, ms in pytorch(o.shape, kind).items()})
-    print(f"{o.shape}, {N} rows in documents of {DOC}, PyTorch {torch.__version__}, {o.rounds} rounds")
+    print(f"{o.shape}, {N} rows in documents of {DOC}, {o.threads} threads, PyTorch {torch.__version__}, "
+          f"{o.rounds} rounds")
     print("| type | operation | drover ms | of the peak | PyTorch ms | ratio |\n|---|---|---|---|---|---|")
     for key in ours[0]:
         if key not in theirs[0]:

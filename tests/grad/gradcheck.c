@@ -1,7 +1,7 @@
 /* gradcheck.c - gradients of every operation of training.
  *
  *     gradcheck [NAME...]        every level this CPU has
- *     gradcheck --bench [SHAPE]  nothing checked: times (bench.h)
+ *     gradcheck --bench [SHAPE [THREADS]]    nothing checked: times (bench.h)
  *
  * Each operation is written here a second time, in double precision: forward, and its gradient as
  * docs/math/ derives it. That gradient is held against central differences of that forward pass
@@ -711,7 +711,7 @@ int main(int argc, char **argv)
         { "no_target", check_no_target }, { "simple", check_simple }, { "reserve", check_reserve },
     };
     if (argc > 1 && !strcmp(argv[1], "--bench")) {
-        dev *d = dev_open(&(dev_opt){ 0 }, NULL);
+        dev *d = dev_open(&(dev_opt){ .n_threads = argc > 3 ? (int)strtol(argv[3], NULL, 10) : 0 }, NULL);
         DR_ASSERT(d);
         for (size_t i = 0; i < sizeof bench_shapes / sizeof *bench_shapes; i++)
             for (int bf16 = 0; bf16 < 2; bf16++)
