@@ -68,6 +68,8 @@ static size_t layout(cpu *c, char *base, int N, int K, int nh, int hs, int S)
     cpu_carve(base, &at, &c->qkd, n * kk / 32 * sizeof(float));
     cpu_carve(base, &at, &c->qks16, n * kk / 16 * sizeof(int16_t));
     cpu_carve(base, &at, &c->dk, n * kk / 256 * sizeof(float));
+    cpu_carve(base, &at, &c->shift, n * kk / 32 * sizeof(int32_t));
+    cpu_carve(base, &at, &c->dA, n * kk / 32 * sizeof(float));
     cpu_carve(base, &at, &c->mul_space, t * c->mul_bytes);
     cpu_carve(base, &at, &c->slice, t * n * SLICE_ROWS * sizeof(float));
     cpu_carve(base, &at, &c->attn_mem, t * c->attn_bytes);
@@ -224,7 +226,8 @@ static void mm_input(void *arg, int group, int thread)
             c->k.quant_q8(c->q + n * K, c->qd + n * (K / 32), c->s16 + n * (K / 16), x, (int)K);
         if (j->want[ACT_QK])
             c->k.quant_qk(c->qk + n * K, c->qkd + n * (K / 32), c->qks16 + n * (K / 16),
-                          c->dk + n * (K / 256), x, (int)K);
+                          c->dk + n * (K / 256), c->shift + n * (K / 32), c->dA + n * (K / 32), x,
+                          (int)K);
     }
     if (j->want[ACT_BF16] && c->k.pack_bf16 && j->a.N > 1)
         c->k.pack_bf16(c->bt + first * kk, c->bf + first * kk, (int)(end - first), (int)K);
@@ -284,7 +287,8 @@ static void mm_rows(void *arg, int chunk, int thread)
     if (R == 0) return;
     act a = j->a;
     if (act_kind(w->type) == ACT_QK)
-        a.q = j->c->qk, a.d = j->c->qkd, a.s16 = j->c->qks16, a.dk = j->c->dk;
+        a.q = j->c->qk, a.d = j->c->qkd, a.s16 = j->c->qks16, a.dk = j->c->dk,
+        a.shift = j->c->shift, a.dA = j->c->dA;
     if (w->scale)
         mm_scaled(j, w, r0, R, y, ldy, thread);
     else

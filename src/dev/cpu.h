@@ -45,7 +45,8 @@ typedef struct {
     float *qd;                          /* (N,K/32) */
     int16_t *s16;                       /* (N,K/16) */
     int8_t *qk;                         /* the same of types in blocks of 256 */
-    float *qkd, *dk;                    /* (N,K/32), (N,K/256) */
+    float *qkd, *dk, *dA;               /* (N,K/32), (N,K/256), (N,K/32) */
+    int32_t *shift;                     /* (N,K/32) */
     int16_t *qks16;
     char *mul_space;                    /* mul_bytes a thread */
     size_t mul_bytes;

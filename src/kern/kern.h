@@ -35,6 +35,8 @@ typedef struct {
     const float *d;          /* (N,K/32) ACT_Q8: block scales; ACT_QK: powers of two, 1 .. 128 */
     const int16_t *s16;      /* (N,K/16) sums of q over sixteen: exact */
     const float *dk;         /* (N,K/256) ACT_QK: scales of 256 */
+    const int32_t *shift;    /* (N,K/32) ACT_QK: d as left shifts, 0 .. 7 */
+    const float *dA;         /* (N,K/32) ACT_QK: d times the sum of q over the block */
 } act;
 
 /* ACT_QK is that of types in blocks of 256, whatever their groups are. */
@@ -115,8 +117,9 @@ typedef struct {
     size_t (*mul_scratch)(int type, int K);
     /* q, d, s16 of one row of K values (K a multiple of 32) */
     void (*quant_q8)(int8_t *q, float *d, int16_t *s16, const float *x, int K);
-    /* q, d, s16, dk of one row of K values (K a multiple of 256) */
-    void (*quant_qk)(int8_t *q, float *d, int16_t *s16, float *dk, const float *x, int K);
+    /* q, d, s16, dk, shift, dA of one row of K values (K a multiple of 256) */
+    void (*quant_qk)(int8_t *q, float *d, int16_t *s16, float *dk, int32_t *shift, float *dA,
+                     const float *x, int K);
     void (*to_bf16)(uint16_t *y, const float *x, int64_t n);
     /* n <= 16 rows of act.bf in the layout that mul[DT_BF16] of several inputs wants, into
      * 16 * (K rounded up to 32) places; NULL: it wants none */

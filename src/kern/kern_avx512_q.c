@@ -85,16 +85,16 @@ static void mul_few(float *y, size_t ldy, const uint8_t *w, size_t s, int R, con
 
 /* ---- many columns ----------------------------------------------------------------------- */
 
-/* Inputs of a tile: nc rows q, K apart; d, K/32 apart; sums, PANEL_K/16 words apart; of types in
- * blocks of 256 dk, K/256 apart, and instead of d the powers of two as shifts, PANEL_K/32 apart. */
+/* Inputs of a tile: nc rows q, K apart; d, K/32 apart, or of types in blocks of 256 shift, and dk,
+ * K/256 apart; sums of a group, sum_step bytes from a column's to the next's. */
 typedef struct {
     const int8_t *q;
     const float *d, *dk;
     const int32_t *shift;
     const char *sums;
-    size_t K;
+    size_t K, sum_step;
 } tile_in;
-enum { SUM_STRIDE = 4 * PANEL_K / 16, SHIFT_STRIDE = PANEL_K / 32 };
+enum { SUM_STRIDE = 4 * PANEL_K / 16 };
 
 /* Outputs of a tile: columns ldy apart of two groups of sixteen rows. The rows of a group that
  * starts early, to stay within the matrix, are masked where its neighbour owns them: panels
@@ -106,6 +106,8 @@ TAKE_INLINE void tile_cell(__m512 acc[2][TILE_N], const char *p0, const char *p1
                            const tile_in *in, int group, int mins, int super, int mr, int nc)
 {
     int per = 32 / group;
+    /* known where sums were laid out for the tile */
+    size_t step = super && mins && group == 32 ? in->sum_step : SUM_STRIDE;
     UNROLL(2)
     for (int g = 0; g < per; g++) {
         __m512i S[2][TILE_N];
@@ -113,7 +115,7 @@ TAKE_INLINE void tile_cell(__m512 acc[2][TILE_N], const char *p0, const char *p1
         for (int c = 0; c < nc; c++)
             for (int r = 0; r < mr; r++)
                 S[r][c] = mins ? _mm512_setzero_si512()
-                               : _mm512_set1_epi32(*(const int32_t *)(sum + c * SUM_STRIDE));
+                               : _mm512_set1_epi32(*(const int32_t *)(sum + (size_t)c * step));
         UNROLL(8)
         for (int i = g * 8 / per; i < (g + 1) * 8 / per; i++) {
             __m512i v0 = _mm512_load_si512(p0 + 64 * i), v1 = _mm512_setzero_si512();
@@ -130,7 +132,7 @@ TAKE_INLINE void tile_cell(__m512 acc[2][TILE_N], const char *p0, const char *p1
             for (int c = 0; c < nc; c++) {
                 if (super) {
                     /* a shift runs beside products, on ports that a multiplication shares with them */
-                    __m512i n = _mm512_set1_epi32(in->shift[c * SHIFT_STRIDE + b]);
+                    __m512i n = _mm512_set1_epi32(in->shift[(size_t)c * (in->K / QBLOCK) + (size_t)b]);
                     S[r][c] = _mm512_sllv_epi32(S[r][c], n);
                     acc[r][c] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(S[r][c]), w, acc[r][c]);
                 } else {
@@ -139,7 +141,7 @@ TAKE_INLINE void tile_cell(__m512 acc[2][TILE_N], const char *p0, const char *p1
                                                 _mm512_mul_ps(w, d), acc[r][c]);
                 }
                 if (mins) {
-                    float dA = *(const float *)(sum + c * SUM_STRIDE);
+                    float dA = *(const float *)(sum + (size_t)c * step);
                     acc[r][c] = _mm512_fmadd_ps(_mm512_load_ps(p + 512 + 64 * (per + g)),
                                                 _mm512_set1_ps(dA), acc[r][c]);
                 }
@@ -199,17 +201,6 @@ static tile_fn *const tiles[3][2][2][TILE_N] = {
     { BOTH(16, 0, 1), BOTH(16, 1, 1) },
 };
 
-/* The powers of two of n blocks of 32, as shifts. */
-static void shifts_of(int32_t *to, const float *d, int n)
-{
-    for (int b = 0; b < n; b += 16) {
-        __mmask16 k = (__mmask16)((1u << (n - b < 16 ? n - b : 16)) - 1);
-        __m512i u = _mm512_castps_si512(_mm512_maskz_loadu_ps(k, d + b));
-        _mm512_mask_storeu_epi32(to + b, k, _mm512_sub_epi32(_mm512_srli_epi32(u, 23),
-                                                             _mm512_set1_epi32(127)));
-    }
-}
-
 /* The weights of the panel that comes next, on their way to the second cache while this one is
  * worked on: PANEL_ROWS rows, s apart, of `bytes` from p on; each turn fetches `share` lines. */
 typedef struct { const uint8_t *p; size_t s, bytes, at; int row, share; } ahead;
@@ -238,8 +229,7 @@ static void mul_many(float *y, size_t ldy, const uint8_t *w, size_t s, int R, co
 {
     size_t cell = cell_bytes(t->group, t->mins), group_bytes = PANEL_K / 32 * cell;
     char *sums = scratch + PANEL_ROWS / ROWS * group_bytes;
-    int32_t *shift = (int32_t *)(void *)(sums + TILE_N * SUM_STRIDE);
-    bool super = t->elems == QSUPER;
+    bool super = t->elems == QSUPER, have_sums = super && t->mins && t->group == 32;
     for (int r0 = 0; r0 < R; r0 += PANEL_ROWS)
         for (int k0 = 0; k0 < a->K; k0 += PANEL_K) {
             int n_k = a->K - k0 < PANEL_K ? a->K - k0 : PANEL_K, at[PANEL_ROWS / ROWS], ng = 0;
@@ -258,12 +248,14 @@ static void mul_many(float *y, size_t ldy, const uint8_t *w, size_t s, int R, co
             for (int n = 0; n < a->N; n += TILE_N) {
                 int nc = a->N - n < TILE_N ? a->N - n : TILE_N;
                 size_t at_q = (size_t)n * (size_t)a->K + (size_t)k0;
-                tile_in in = { a->q + at_q, a->d + at_q / QBLOCK, a->dk, shift, sums, (size_t)a->K };
-                if (super) in.dk += at_q / QSUPER;
-                for (int c = 0; super && c < nc; c++)
-                    shifts_of(shift + c * SHIFT_STRIDE,
-                              in.d + (size_t)c * (size_t)(a->K / QBLOCK), n_k / 32);
-                for (int c = 0; c < nc; c++)
+                tile_in in = { .q = a->q + at_q, .d = a->d + at_q / QBLOCK, .sums = sums,
+                               .K = (size_t)a->K };
+                if (super) in.dk = a->dk + at_q / QSUPER, in.shift = a->shift + at_q / QBLOCK;
+                if (have_sums) {
+                    in.sums = (const char *)(a->dA + at_q / QBLOCK);
+                    in.sum_step = (size_t)(a->K / QBLOCK) * sizeof *a->dA;
+                }
+                for (int c = 0; !have_sums && c < nc; c++)
                     group_sums(sums + c * SUM_STRIDE, a, n + c, k0 / t->group, n_k / t->group,
                                t->group, t->off);
                 for (int g = 0; g < ng; g += 2) {
@@ -319,8 +311,7 @@ static size_t mul_scratch(int type, int K)
     if (act_kind(type) < ACT_Q8) return 0;
     size_t few = FEW_MAX * few512_bytes(K) + DIRECT_MAX * 4 * sums_room(K) +
                  ROWS * type_row_bytes(type, K);
-    size_t many = PANEL_ROWS / ROWS * (PANEL_K / 32) * cell_bytes(16, 1) +
-                  TILE_N * (SUM_STRIDE + SHIFT_STRIDE * sizeof(int32_t));
+    size_t many = PANEL_ROWS / ROWS * (PANEL_K / 32) * cell_bytes(16, 1) + TILE_N * SUM_STRIDE;
     return few > many ? few : many;
 }
 

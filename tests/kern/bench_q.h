@@ -72,7 +72,9 @@ static int q_bench(int argc, char **argv)
     if (!w || !q || !d || !y || !s16) abort();
     for (int i = 0; i < MAX * K; i++) q[i] = (int8_t)(i * 7 % 255 - 127);
     float *dk = malloc(MAX * K / 256 * 4);
-    if (!dk) abort();
+    float *dA = malloc(MAX * K / 32 * 4);
+    int32_t *shift = malloc(MAX * K / 32 * 4);
+    if (!dk || !dA || !shift) abort();
     for (int i = 0; i < MAX * K / 256; i++) dk[i] = 0.001f;
     for (int i = 0; i < MAX * K / 16; i++) s16[i] = (int16_t)(i % 100);
     unsigned cpu = cpu_detect();
@@ -83,7 +85,10 @@ static int q_bench(int argc, char **argv)
         size_t part = (1 << 20) / (size_t)t->bytes * (size_t)t->bytes;
         q_fill(w, i, part, SANE);
         bool super = act_kind(t->type) == ACT_QK;
-        for (int b = 0; b < MAX * K / 32; b++) d[b] = super ? (float)(1 << b % 8) : 0.01f;
+        for (int b = 0; b < MAX * K / 32; b++) {
+            d[b] = super ? (float)(1 << b % 8) : 0.01f;
+            shift[b] = b % 8, dA[b] = (float)(b % 100);
+        }
         for (size_t at = part; at < BENCH_BYTES; at += part)
             memcpy(w + at, w, BENCH_BYTES - at < part ? BENCH_BYTES - at : part);
         for (int l = 1; l < n_q_levels; l++) {
@@ -99,7 +104,7 @@ static int q_bench(int argc, char **argv)
                    peak, read);
             for (size_t b = 0; b < sizeof batch / sizeof *batch; b++) {
                 act a = { .N = batch[b], .K = K, .q = q, .d = d, .s16 = s16,
-                          .dk = super ? dk : NULL };
+                          .dk = super ? dk : NULL, .shift = shift, .dA = dA };
                 double s = bench_one(t->type, w, BENCH_BYTES, &a, y, scratch);
                 double gops = 2.0 * BENCH_R * K * batch[b] / s * 1e-9;
                 double gb = (double)type_row_bytes(t->type, K) * BENCH_R / s * 1e-9;
@@ -109,6 +114,6 @@ static int q_bench(int argc, char **argv)
             free(scratch);
         }
     }
-    free(w), free(q), free(d), free(y), free(s16), free(dk);
+    free(w), free(q), free(d), free(y), free(s16), free(dk), free(dA), free(shift);
     return 0;
 }

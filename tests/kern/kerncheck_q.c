@@ -103,7 +103,12 @@ static void check_one(int qt, const uint8_t *w, int R, const act *all, int n, co
     memcpy(q.p, all->q, (size_t)n * (size_t)K), a.q = q.p;
     memcpy(d.p, all->d, (size_t)(n * (K / 32)) * 4), a.d = d.p;
     memcpy(s.p, all->s16, (size_t)(n * (K / 16)) * 2), a.s16 = s.p;
-    if (a.dk) memcpy(dk.p, all->dk, (size_t)(n * (K / 256)) * 4), a.dk = dk.p;
+    edge sh = edge_get((size_t)(n * (K / 32)) * 4), dA = edge_get((size_t)(n * (K / 32)) * 4);
+    if (a.dk) {
+        memcpy(dk.p, all->dk, (size_t)(n * (K / 256)) * 4), a.dk = dk.p;
+        memcpy(sh.p, all->shift, (size_t)(n * (K / 32)) * 4), a.shift = sh.p;
+        memcpy(dA.p, all->dA, (size_t)(n * (K / 32)) * 4), a.dA = dA.p;
+    }
     float *y = malloc((n_y + 2 * GUARD) * sizeof *y);
     char *scratch = aligned_alloc(64, (n_scratch + 2 * GUARD + 63) / 64 * 64);
     if (!y || !scratch) abort();
@@ -123,7 +128,7 @@ static void check_one(int qt, const uint8_t *w, int R, const act *all, int n, co
     for (int i = 0; i < GUARD; i++)
         if (!CHECK(scratch[i] == 0x5a && scratch[GUARD + n_scratch + (size_t)i] == 0x5a)) break;
     free(y), free(scratch);
-    edge_free(&q), edge_free(&d), edge_free(&s), edge_free(&dk);
+    edge_free(&q), edge_free(&d), edge_free(&s), edge_free(&dk), edge_free(&sh), edge_free(&dA);
 }
 
 static void check_shape(int qt, int R, int K, int fill)
@@ -136,25 +141,28 @@ static void check_shape(int qt, int R, int K, int fill)
     float *d = malloc(nk / 32 * sizeof *d);
     int16_t *s16 = malloc(nk / 16 * sizeof *s16);
     float *want = malloc((size_t)(MAX_N * R) * sizeof *want);
-    float *dk = malloc((nk / 256 + 1) * sizeof *dk);
+    float *dk = malloc((nk / 256 + 1) * sizeof *dk), *dA = malloc(nk / 32 * sizeof *dA);
+    int32_t *shift = malloc(nk / 32 * sizeof *shift);
     bool super = act_kind(type) == ACT_QK;
-    if (!q || !d || !s16 || !want || !dk) abort();
+    if (!q || !d || !s16 || !want || !dk || !dA || !shift) abort();
     q_fill(w.p, qt, row_bytes * (size_t)R, fill);
     for (size_t i = 0; i < nk; i++)
         q[i] = (int8_t)(fill == EXTREME ? (i / 41 % 2 ? -127 : 127) : (int)(t_rand() * 127));
     for (size_t i = 0; i < nk / 32; i++)
-        d[i] = super ? (float)(1 << bits() % 8) : (t_rand() + 1) * 0.01f;
+        shift[i] = (int)(bits() % 8), d[i] = super ? (float)(1 << shift[i]) : (t_rand() + 1) * 0.01f;
     for (size_t i = 0; i < nk / 256; i++) dk[i] = (t_rand() + 1) * 0.0001f;
     for (size_t i = 0; i < nk / 16; i++) {
         int sum = 0;
         for (int j = 0; j < 16; j++) sum += q[16*i + (size_t)j];
         s16[i] = (int16_t)sum;
     }
-    act a = { .N = MAX_N, .K = K, .q = q, .d = d, .s16 = s16, .dk = super ? dk : NULL };
+    act a = { .N = MAX_N, .K = K, .q = q, .d = d, .s16 = s16, .dk = super ? dk : NULL,
+              .shift = shift, .dA = dA };
+    for (size_t i = 0; i < nk / 32; i++) dA[i] = d[i] * (float)(s16[2 * i] + s16[2 * i + 1]);
     ref.mul[type](want, (size_t)R, w.p, row_bytes, R, &a, NULL);
     for (size_t i = 0; i < sizeof batch / sizeof *batch; i++)
         check_one(qt, w.p, R, &a, batch[i], want);
-    edge_free(&w), free(q), free(d), free(s16), free(want), free(dk);
+    edge_free(&w), free(q), free(d), free(s16), free(want), free(dk), free(dA), free(shift);
 }
 
 static int qt_now;
@@ -183,19 +191,25 @@ static void quant_row_of(const float *x, int K, bool super)
     memset(d, 77, sizeof d), memset(dr, 77, sizeof dr);
     memset(s, 77, sizeof s), memset(sr, 77, sizeof sr);
     static float dk[MAX_K / 256 + 4], dkr[MAX_K / 256 + 4];
+    static int32_t sh[MAX_K / 32 + 16], shr[MAX_K / 32 + 16];
+    static float dA[MAX_K / 32 + 16], dAr[MAX_K / 32 + 16];
     memset(dk, 77, sizeof dk), memset(dkr, 77, sizeof dkr);
+    memset(sh, 77, sizeof sh), memset(shr, 77, sizeof shr);
+    memset(dA, 77, sizeof dA), memset(dAr, 77, sizeof dAr);
     if (super) K = K / 256 * 256;
     edge e = edge_get((size_t)K * sizeof *x);
     memcpy(e.p, x, (size_t)K * sizeof *x);
     if (super) {
-        ref.quant_qk(qr, dr, sr, dkr, x, K);
-        now.quant_qk(q, d, s, dk, e.p, K);
+        ref.quant_qk(qr, dr, sr, dkr, shr, dAr, x, K);
+        now.quant_qk(q, d, s, dk, sh, dA, e.p, K);
     } else {
         ref.quant_q8(qr, dr, sr, x, K);
         now.quant_q8(q, d, s, e.p, K);
     }
     for (size_t i = 0; i < sizeof dk / sizeof *dk; i++)
         if (!CHECK(same(dk[i], dkr[i]))) break;
+    for (size_t i = 0; i < sizeof sh / sizeof *sh; i++)
+        if (!CHECK(sh[i] == shr[i] && same(dA[i], dAr[i]))) break;
     CHECK(!memcmp(q, qr, sizeof q));
     CHECK(!memcmp(s, sr, sizeof s));
     for (size_t i = 0; i < sizeof d / sizeof *d; i++)
@@ -245,9 +259,13 @@ static void check_sum(void)
     }
 
     /* a block sixteen times and one a thousand times smaller: finer by as much as seven doublings */
-    static float dk[K / 256];
+    static float dk[K / 256], dA[K / 32];
+    static int32_t shift[K / 32];
     for (int i = 0; i < K; i++) x[i] *= i / 32 % 8 == 2 ? 1 / 16.0f : i / 32 % 8 == 5 ? 1e-3f : 1;
-    ref.quant_qk(q, d, s16, dk, x, K);
+    ref.quant_qk(q, d, s16, dk, shift, dA, x, K);
+    for (int b = 0; b < K / 32; b++) {
+        CHECK(d[b] == (float)(1 << shift[b]) && dA[b] == d[b] * (float)(s16[2*b] + s16[2*b + 1]));
+    }
     for (int b = 0; b < K / 256; b++) {
         float all = 0;
         for (int i = 0; i < 256; i++) all = fmaxf(all, fabsf(x[256*b + i]));
