@@ -82,9 +82,10 @@ vis = $(if $(filter src/api/%,$1),-fvisibility=default)
 # MPI=1: several processes, by Open MPI or MPICH (mpicc says where it is).
 ifdef MPI
 MPICC     ?= mpicc
-DR_CFLAGS += $(patsubst -I%,-isystem%,$(filter -I%,$(shell $(MPICC) -show)))
-LIBLIBS   += $(filter -L% -l% -Wl%,$(shell $(MPICC) -show))
-LDLIBS    += $(filter -L% -l% -Wl%,$(shell $(MPICC) -show))
+MPISHOW   := $(shell $(MPICC) -show)
+LIBLIBS   += $(filter -L% -l% -Wl%,$(MPISHOW))
+LDLIBS    += $(filter -L% -l% -Wl%,$(MPISHOW))
+mpi = $(if $(filter src/dist/comm_mpi.c,$1),$(patsubst -I%,-isystem%,$(filter -I%,$(MPISHOW))))
 endif
 SRC  := $(filter-out src/dist/comm_$(if $(MPI),nompi,mpi).c,$(sort $(wildcard src/*/*.c)))
 OBJ  := $(SRC:%.c=$(O)/%.o)
@@ -130,7 +131,7 @@ $(O)/tests/kern/amx_soft.o: src/kern/kern_amx_q.c tests/kern/amx_soft.h
 $(O)/%.o: %.c
 	@mkdir -p $(@D)
 	$(call say,CC  $<)
-	$(Q)$(CC) $(DR_CFLAGS) -MMD -MP $(call isa,$<) $(call vis,$<) -c -o $@ $<
+	$(Q)$(CC) $(DR_CFLAGS) -MMD -MP $(call isa,$<) $(call vis,$<) $(call mpi,$<) -c -o $@ $<
 
 # The library of include/drover.h. In the static one too, only the public names are visible.
 lib: $(O)/libdrover.a $(O)/$(SOLIB)
@@ -173,8 +174,8 @@ $(RANKS): $(RANKS).o $(O)/tests/lib/t.o $(O)/core.a
 	$(call say,LD  $@)
 	$(Q)$(CC) $(OPT) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 ifdef MPI
-check-mpi: $(RANKS)
-	@tests/dist/run.sh $(RANKS)
+check-mpi: $(RANKS) $(O)/drover
+	@DROVER=$(O)/drover tests/dist/run.sh $(RANKS)
 else
 check-mpi:
 	@$(MAKE) --no-print-directory MPI=1 check-mpi

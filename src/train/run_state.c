@@ -17,7 +17,8 @@ int run_arrays(trainer *t, dr_err *e)
         const param *q = &p->p[i];
         int64_t a = q->at > lo ? q->at : lo, b = q->at + q->n < hi ? q->at + q->n : hi;
         if (t->c->size == 1) a = q->at, b = q->at + q->n;
-        if (a >= b) continue;
+        if (a >= b && t->c->rank) continue;
+        if (a >= b) a = b = q->at;               // rank 0 tells of all arrays how long they are
         ckpt_array *x = &t->arrays[k++];
         *x = (ckpt_array){ .type = CKPT_F32, .p = p->w + a, .at = a - q->at, .n = b - a,
                            .total = q->n, .cols = q->matrix ? q->cols : 0 };

@@ -1,9 +1,8 @@
 #!/bin/sh
-# run.sh - the tests of several processes, on 1, 2, 3 and 4 of them: make check-mpi
-# usage: [N_RANKS="2 4"] tests/dist/run.sh PROGRAM      the last line is "N passed, N failed"
-export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1        # in a container one is root
-export OMPI_MCA_rmaps_base_oversubscribe=1 PRTE_MCA_rmaps_default_mapping_policy=:oversubscribe
-export OMPI_MCA_mpi_yield_when_idle=1 OMPI_MCA_btl_vader_single_copy_mechanism=none
+# run.sh - the tests of several processes: PROGRAM (ranks.c) on 1, 2, 3 and 4 of them, then train.sh with
+# the program $DROVER: make check-mpi
+# usage: [N_RANKS="2 4"] DROVER=... tests/dist/run.sh PROGRAM      the last line is "N passed, N failed"
+. "$(dirname "$0")/mpi.sh"
 if ! command -v mpirun >/dev/null; then
     echo "skip: mpirun is not here; tools/packages-debian.txt names its package"
     echo "0 passed, 0 failed"
@@ -25,5 +24,8 @@ for n in ${N_RANKS:-1 2 3 4}; do
     fi
     passed=$((passed + p)) failed=$((failed + f))
 done
+"$(dirname "$0")/train.sh" >"$log" 2>&1 || cat "$log"
+p=$(sed -n 's/^\([0-9]*\) passed, .*/\1/p' "$log") f=$(sed -n 's/^[0-9]* passed, \([0-9]*\) failed.*/\1/p' "$log")
+passed=$((passed + ${p:-0})) failed=$((failed + ${f:-1}))
 echo "$passed passed, $failed failed"
 [ $failed -eq 0 ] && [ $passed -gt 0 ]
