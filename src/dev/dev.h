@@ -139,7 +139,7 @@ struct dev {
     void (*matmul)(dev *d, const mm_out *out, int n_out, const float *x, size_t ldx, int N);
     /* Turn q (N,nh*hs) in place and k (N,nkv*hs) by rope, scale q by qscale, and store k, v
      * into the cache. cs: (position, hs/2) pairs cos, sin. adjacent: head pairs are (2i,2i+1) in
-     * q and k (Meta's order); results are in half order (i, i+hs/2) always. */
+     * q and k (Meta's order); results are in half order (i, i+hs/2) always. nh 0: k and v alone. */
     void (*rope_store)(dev *d, float *q, const float *k, const float *v, int nh,
                        const kv_layer *kv, const float *cs, bool adjacent, float qscale,
                        const seq_run *run, int n_runs);

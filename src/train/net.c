@@ -7,14 +7,16 @@
 /* One row a buffer of layer_acts: its pointer, floats in a row, and up to which level of recomputing
  * each layer keeps its own. */
 typedef struct { size_t at, width; int kept; } act_row;
-enum { N_ACTS = 9 };
+enum { N_ACTS = 11 };
 
 static void act_rows(act_row t[N_ACTS], const hparams *h)
 {
     size_t C = (size_t)h->C, Q = (size_t)h->nh * (size_t)h->hs, F = (size_t)h->F;
+    size_t K = (size_t)h->nkv * (size_t)h->hs;
     const act_row rows[N_ACTS] = {
         { offsetof(layer_acts, xn1), C, 0 },   { offsetof(layer_acts, q), Q, 1 },
         { offsetof(layer_acts, stat), (size_t)h->nh * 2, 1 },
+        { offsetof(layer_acts, k), K, 1 },     { offsetof(layer_acts, v), K, 1 },
         { offsetof(layer_acts, att), Q, 1 },   { offsetof(layer_acts, xm), C, 1 },
         { offsetof(layer_acts, xn2), C, 0 },   { offsetof(layer_acts, gate), F, 1 },
         { offsetof(layer_acts, up), F, 1 },    { offsetof(layer_acts, act), F, 0 },
@@ -24,15 +26,13 @@ static void act_rows(act_row t[N_ACTS], const hparams *h)
 
 /* Of struct net itself: its pointer, floats, wanted without a backward pass. */
 typedef struct { size_t at, n; bool always; } work_row;
-enum { N_WORK = 9 };
+enum { N_WORK = 7 };
 
 static void work_rows(work_row t[N_WORK], const hparams *h, const net_opt *o)
 {
-    size_t N = (size_t)o->n_rows, C = (size_t)h->C, Q = (size_t)h->nh * (size_t)h->hs,
-           K = (size_t)h->nkv * (size_t)h->hs;
+    size_t N = (size_t)o->n_rows, C = (size_t)h->C, Q = (size_t)h->nh * (size_t)h->hs;
     const work_row rows[N_WORK] = {
-        { offsetof(net, xf), N * C, true },    { offsetof(net, k), N * K, true },
-        { offsetof(net, v), N * K, true },     { offsetof(net, dx), N * C, false },
+        { offsetof(net, xf), N * C, true },    { offsetof(net, dx), N * C, false },
         { offsetof(net, dn), N * C, false },   { offsetof(net, datt), N * Q, false },
         { offsetof(net, dq), N * Q, false },   { offsetof(net, inv), (size_t)h->hs / 2, true },
         { offsetof(net, cs), (size_t)o->max_len * (size_t)h->hs, true },
@@ -113,11 +113,6 @@ static int64_t n_pages(const net_opt *o)
     return (o->n_rows + (int64_t)o->max_docs * (KV_PAGE - 1)) / KV_PAGE;
 }
 
-static int kv_layers(const params *p, const net_opt *o)
-{
-    return o->eval_only || o->recompute == 2 ? 1 : p->h.L;
-}
-
 static train_size size_of(const params *p, const net_opt *o)
 {
     const hparams *h = &p->h;
@@ -139,7 +134,7 @@ int net_plan_make(net_plan *pl, const params *p, dev *d, const net_opt *opt, dr_
     train_size s = size_of(p, &o);
     *pl = (net_plan){0};
     pl->work = lay_out(NULL, h, &o, &pl->kept) - pl->kept;
-    pl->kv = kv_bytes(params_kv(p), kv_layers(p, &o), h->nkv, h->hs, n_pages(&o) * KV_PAGE);
+    pl->kv = kv_bytes(params_kv(p), 1, h->nkv, h->hs, n_pages(&o) * KV_PAGE);
     pl->scratch = d->reserve_bytes(d, o.n_rows, widest(h), h->nh, h->hs, o.max_len) +
                   d->reserve_train_bytes(d, &s);
     pl->total = pl->kept + pl->work + pl->kv + pl->scratch;
@@ -188,7 +183,7 @@ net *net_new(params *p, const net_opt *opt, dr_err *e)
     train_size s = size_of(p, &n->o);
     n->m = params_model(p, e);
     if (!n->m ||
-        kv_init(&n->kv, d, params_kv(p), kv_layers(p, &n->o), h->nkv, h->hs,
+        kv_init(&n->kv, d, params_kv(p), 1, h->nkv, h->hs,
                 n_pages(&n->o) * KV_PAGE, e) ||
         d->reserve(d, n->o.n_rows, widest(h), h->nh, h->hs, n->o.max_len, e) ||
         d->reserve_train(d, &s, e))

@@ -28,7 +28,7 @@ typedef struct {
 /* Bytes, known before anything is taken. */
 typedef struct {
     size_t kept;                /* what the forward pass leaves for the backward pass */
-    size_t kv;                  /* keys and values, with the pages of max_docs */
+    size_t kv;                  /* one layer's pages of keys and values, for max_docs */
     size_t work;                /* what one layer works in, rope table */
     size_t scratch;             /* the device's */
     size_t total;

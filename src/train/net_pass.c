@@ -15,8 +15,6 @@ static size_t width_q(const hparams *h) { return (size_t)h->nh * (size_t)h->hs; 
 static size_t width_k(const hparams *h) { return (size_t)h->nkv * (size_t)h->hs; }
 static float qscale(const hparams *h) { return 1 / sqrtf((float)h->hs); }
 
-static kv_layer cache_of(const net *n, int l) { return kv_at(&n->kv, n->kv.L == 1 ? 0 : l); }
-
 /* The gradient of a weight of the model: where its pointer is, so are the others, by p's table. */
 static float *grad_of(const net *n, const void *weight)
 {
@@ -53,13 +51,13 @@ static void layer_inner(net *n, int l, int N)
     const layer_weights *w = &n->m->w.layer[l];
     const layer_acts *a = &n->a[l];
     dev *d = n->d;
-    kv_layer cache = cache_of(n, l);
+    kv_layer cache = kv_at(&n->kv, 0);
     size_t C = (size_t)h->C, F = (size_t)h->F, Q = width_q(h), K = width_k(h);
 
     norm1(n, l, N);
-    const mm_out qkv[] = { { a->q, Q, &w->wq }, { n->k, K, &w->wk }, { n->v, K, &w->wv } };
+    const mm_out qkv[] = { { a->q, Q, &w->wq }, { a->k, K, &w->wk }, { a->v, K, &w->wv } };
     d->matmul(d, qkv, 3, a->xn1, C, N);
-    d->rope_store(d, a->q, n->k, n->v, h->nh, &cache, n->cs, h->adjacent, qscale(h), n->run,
+    d->rope_store(d, a->q, a->k, a->v, h->nh, &cache, n->cs, h->adjacent, qscale(h), n->run,
                   n->n_runs);
     d->attn(d, a->att, a->stat, a->q, h->nh, &cache, h->window, n->run, n->n_runs);
     d->matmul(d, &(mm_out){ a->xm, C, &w->wo }, 1, a->att, Q, N);
@@ -119,13 +117,15 @@ static void attn_backward(net *n, int l, int N)
     const layer_weights *w = &n->m->w.layer[l];
     const layer_acts *a = &n->a[l];
     dev *d = n->d;
-    kv_layer cache = cache_of(n, l);
+    kv_layer cache = kv_at(&n->kv, 0);
     size_t C = (size_t)h->C, Q = width_q(h), K = width_k(h);
-    float *dk = n->k, *dv = n->v;
+    float *dk = a->k, *dv = a->v;                   /* which the pages have by then */
 
     const mm_dw dwo = { .dw = grad_of(n, w->wo.data), .dy = n->dx, .ldy = C, .w = &w->wo };
     d->matmul_dw(d, &dwo, 1, a->att, DT_F32, Q, N);
     d->matmul_dx(d, n->datt, Q, &(mm_dx){ n->dx, C, &w->wo }, 1, N, false);
+    if (n->o.recompute < 2)
+        d->rope_store(d, NULL, a->k, a->v, 0, &cache, n->cs, h->adjacent, 1, n->run, n->n_runs);
     d->attn_backward(d, n->dq, dk, dv, n->datt, a->att, a->q, a->stat, h->nh, &cache, h->window,
                      n->run, n->n_runs);
     d->rope_backward(d, n->dq, dk, h->nh, h->nkv, h->hs, n->cs, h->adjacent, qscale(h), n->run,

@@ -8,6 +8,7 @@
 typedef struct {
     float *xn1;                 /* C: the input, normed */
     float *q, *stat, *att;      /* nh*hs: turned and scaled; nh*2: of its softmax; nh*hs */
+    float *k, *v;               /* nkv*hs: as rope_store takes them; backward: their gradients */
     float *xm;                  /* C: the residual stream behind attention */
     float *xn2;                 /* C: that, normed */
     float *gate, *up, *act;     /* F; act = silu(gate) up */
@@ -21,11 +22,10 @@ struct net {
     float **x;                  /* (L+1) of (N,C): the residual stream before each layer, and the last */
     layer_acts *a;              /* (L,) */
     float *xf;                  /* C: x[L] normed */
-    float *k, *v;               /* nkv*hs: of the layer at hand; backward: their gradients */
     float *dx, *dn;             /* C: gradient of the residual stream; of something normed */
     float *datt, *dq;           /* nh*hs */
     float *cs, *inv;            /* rope: (max_len,hs/2,2), (hs/2,) */
-    kv_cache kv;                /* every layer's, or one that all use in turn */
+    kv_cache kv;                /* pages of one layer, which all use in turn */
     int32_t *page;              /* page numbers of all documents, one after the other */
     seq_run *run;               /* (max_docs,) */
     int n_runs;
