@@ -83,7 +83,7 @@ static void run(golden *g)
     if (!nn || zero_init(&z, who, &o, t, p->n, d, &e)) fail_msg("%s", e.msg);
     for (int i = 0; i < steps; i++) {
         loss_sum sum = {0};
-        double norm;
+        double norm = 0;
         batch_of(&c, i);
         params_zero_grad(p);
         if (net_step(nn, &c.b, &sum, NULL, &e) || zero_reduce(&z, p->g, &sum.loss, 2, &norm, &e))
@@ -150,7 +150,7 @@ static double learn(const optim_opt *o, double lr, const os_file *text, const os
                             .rope = { .theta = 10000 } } };
     int len[EVAL];
     for (int i = 0; i < EVAL; i++) len[i] = ROW;
-    case_batch(&c, len, EVAL, false);
+    case_batch(&c, len, EVAL, false, NULL);
     dev *d = dev_open(&(dev_opt){ .n_threads = 2 }, &e);
     comm *who = comm_open("self", &e);
     params *p = params_new(&c.h, DT_F32, &e);
@@ -163,7 +163,7 @@ static double learn(const optim_opt *o, double lr, const os_file *text, const os
     if (!nn || zero_init(&z, who, o, t, p->n, d, &e)) fail_msg("%s", e.msg);
     for (int i = 0; i < LEARN; i++) {
         loss_sum sum = {0};
-        double norm;
+        double norm = 0;
         c.b.n = BATCH * ROW, c.b.n_docs = BATCH;
         bytes_batch(&c, text, (size_t)i * BATCH * ROW);
         params_zero_grad(p);
