@@ -245,6 +245,7 @@ optim *optim_new(const optim_opt *opt, const optim_tensor *t, int n, int64_t lo,
     }
     memcpy(o->t, t, (size_t)n * sizeof *t);
     o->mem_bytes = lay_states(o);
+    if (o->n_states && !o->mem_bytes) o->mem_bytes = 64;     // an empty range's pointers are not NULL
     if (o->mem_bytes && !(o->mem = d->alloc(d, o->mem_bytes))) {
         err_nomem(e, o->mem_bytes, "the optimiser's state");
         goto fail;
