@@ -58,7 +58,11 @@ static void guard_goes_on(void **st)
         assert_int_equal(guard_put(&h, back, &e), DR_OK);
         for (int i = cut; i < 60; i++) {
             double loss = 5 - 0.1 * i + (i % 7 ? 0.1 : 0.9);
+            double m[2], sd[2];
             assert_int_equal(guard_look(&g, loss, 1), guard_look(&h, loss, 1));
+            guard_mean(&g, &m[0], &sd[0]);
+            guard_mean(&h, &m[1], &sd[1]);
+            assert_true(m[0] == m[1] && sd[0] == sd[1]);     // the same ones fell out
         }
         json_decref(j);
         json_decref(back);
