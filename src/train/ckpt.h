@@ -44,7 +44,8 @@ ckpt_writer *ckpt_writer_new(const char *dir, int rank, int n_ranks, dr_err *e);
 /* Waits for the thread and drops a checkpoint that was not sealed. NULL is fine. */
 void ckpt_writer_free(ckpt_writer *w);
 /* Begin to write this rank's part of the checkpoint of `step`, on a thread. What the arrays point
- * to must stay and not change until ckpt_join. state (rank 0; borrowed) is put into words at once.
+ * to must stay and not change until ckpt_join. Rank 0 names every array, if only with n 0. state
+ * (rank 0; borrowed) is put into words at once.
  * meta "eval_loss" in it, a number, ranks the checkpoint for ckpt_prune. */
 int ckpt_begin(ckpt_writer *w, int64_t step, const json_t *state, const ckpt_array *a, int n,
                dr_err *e);

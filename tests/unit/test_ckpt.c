@@ -52,11 +52,12 @@ static json_t *state(int64_t step, double loss)
     return s;
 }
 
-/* The part of one of `of` ranks: w whole on rank 0, h and u cut. */
+/* The part of one of `of` ranks: w whole on the last, named by rank 0, h and u cut. */
 static int arrays(ckpt_array a[3], int r, int of)
 {
     int k = 0;
-    if (r == 0) a[k++] = (ckpt_array){ "blk.0.w", CKPT_F32, w, 0, N, N, 50 };
+    if (r == of - 1) a[k++] = (ckpt_array){ "blk.0.w", CKPT_F32, w, 0, N, N, 50 };
+    else if (r == 0) a[k++] = (ckpt_array){ "blk.0.w", CKPT_F32, w, 0, 0, N, 50 };
     int64_t lo = N * r / of, hi = N * (r + 1) / of;
     a[k++] = (ckpt_array){ "adamw.m", CKPT_BF16, h + lo, lo, hi - lo, N, 0 };
     lo = U * r / of, hi = U * (r + 1) / of;
