@@ -167,7 +167,7 @@ static void compare(void *arg, int i, int thread)
               term(p.at + p.step * p.codes[p.exact[k].id], lq);
     }
     r->kl = kl > 0 ? kl : 0;                    /* below 0 by rounding alone */
-    r->lp = (double)x[m->next[i]] - lse;
+    r->lp = log_prob(x, m->ref->V, m->next[i]);     /* as ppl_measure has it */
     r->ref_lp = p.next;
     r->same_top = top == p.top;
 }

@@ -2,6 +2,7 @@
 #include "eval/logit_file.h"
 #include <math.h>
 #include <string.h>
+#include "eval/ppl.h"
 #include "format/rd.h"
 
 static const char magic[8] = "DRVRLGT1", peer_magic[8] = "_logits_";
@@ -204,13 +205,9 @@ double logit_encode(const logit_writer *w, const float *x, int32_t next, void *d
     logit_exact *best = (logit_exact *)(void *)(p + ROW_HEAD);
     uint16_t *code = (uint16_t *)(void *)(best + w->n_exact);
     likeliest(best, w->n_exact, x, w->V);
-    double top = x[best[0].id], sum = 0, low = top;
-    for (int32_t i = 0; i < w->V; i++) {
-        sum += exp((double)x[i] - top);
+    double top = x[best[0].id], low = top, lp = log_prob(x, w->V, next);
+    for (int32_t i = 0; i < w->V; i++)
         if ((double)x[i] < low) low = x[i];
-    }
-    double lp = (double)x[next] - top - log(sum);
-    if (lp > 0) lp = 0;                          // by rounding
     float step = (float)((top - low) / 65535);
     double per = step > 0 ? 1 / (double)step : 0;
     for (int32_t i = 0; i < w->V; i++) {

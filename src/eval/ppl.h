@@ -12,6 +12,6 @@ int ppl_measure(session *s, const int32_t *ids, int64_t n, int ctx, ppl_result *
                 void (*progress)(void *arg, const ppl_result *so_far, int64_t windows),
                 void *arg, dr_err *e);
 
-/* log p(id) under softmax of (V,) logits: log-sum-exp in double, ascending index. */
+/* log p(id) under softmax of (V,) logits: log_prob_of, docs/numerics.md. */
 double log_prob(const float *logits, int V, int32_t id);
 #endif

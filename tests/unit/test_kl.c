@@ -78,7 +78,7 @@ static void what_was_written(void **state)
         const float *x = logits + i * V;
         double z = lse(x), sum = 0;
         int next = ids[i / (CTX - 1) * CTX + i % (CTX - 1) + 1];
-        assert_true(fabs(r.next - ((double)x[next] - z)) < 1e-12);
+        assert_true(fabs(r.next - ((double)x[next] - z)) < 1e-7);
         for (int k = 0; k < V; k++) {
             double lp = r.at + r.step * r.codes[k], off = 0.51 * fabs(r.step) + 1e-5;
             for (int j = 0; j < r.n_exact; j++)
@@ -291,7 +291,7 @@ static void against_the_definition(void **state)
     assert_true(r.p50 < r.p90 && r.p90 < r.p95 && r.p95 < r.p99 && r.p99 < r.p999 && r.p999 < r.max);
     assert_true(fabs(r.same_top - (double)tops / n) < 1e-12);
     assert_true(fabs(r.dp_mean - dp / n) < 1e-9 && fabs(r.dp_rms - sqrt(dp2 / n)) < 1e-9);
-    assert_true(fabs(r.ours.nll - nll / n) < 1e-9 && fabs(r.ref.nll - plain.nll) < 1e-12);
+    assert_true(fabs(r.ours.nll - nll / n) < 1e-7 && fabs(r.ref.nll - plain.nll) < 1e-12);
     free(px), free(qx);
 
     e = (dr_err){0};                             // another vocabulary; a window too long
