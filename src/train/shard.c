@@ -26,9 +26,9 @@ static uint64_t width_of(const shard *s) { return SHARD_WIDTH(s->info.vocab); }
 static int parse_head(shard *s, dr_err *e)
 {
     const uint8_t *p = s->file.p;
-    if (s->file.n < SHARD_HEAD + SHARD_TAIL || memcmp(p, shard_magic, sizeof shard_magic))
+    if (s->file.n < SHARD_HEAD + SHARD_TAIL || memcmp(p, SHARD_MAGIC, SHARD_SIGN))
         return err_set(e, DR_EFORMAT, "%s is not a token shard: it does not begin as one", s->path);
-    rd r = { p + sizeof shard_magic, p + SHARD_HEAD, false };
+    rd r = { p + SHARD_SIGN, p + SHARD_HEAD, false };
     uint32_t version = rd_u32(&r), width = rd_u32(&r), vocab = rd_u32(&r);
     if (version != SHARD_VERSION)
         return err_set(e, DR_EUNSUPPORTED, "%s is a token shard of version %" PRIu32 "; version %d is "
@@ -54,7 +54,7 @@ static int parse_tail(shard *s, dr_err *e)
 {
     uint64_t n = s->file.n, at = n - SHARD_TAIL;
     const uint8_t *p = s->file.p + at;
-    if (memcmp(p + SHARD_TAIL - sizeof shard_end, shard_end, sizeof shard_end))
+    if (memcmp(p + SHARD_TAIL - SHARD_SIGN, SHARD_END, SHARD_SIGN))
         return err_set(e, DR_EFORMAT, "%s ends after %" PRIu64 " bytes without a shard's tail: was it "
                        "copied only in part?", s->path, n);
     if (sum_bytes(p, SHARD_TAIL_SUM) != u32_at(p + SHARD_TAIL_SUM))

@@ -14,8 +14,10 @@ enum {
     SHARD_LAST = 1,
     SHARD_NAMED = 2                /* the tokenizer is known, by shard_tokenizer; 1: by another rule */
 };
-static const char shard_magic[8] = { 'd', 'r', 's', 'h', 'a', 'r', 'd', '\n' };
-static const char shard_end[8] = { '\n', 'd', 'r', 's', 'h', 'e', 'n', 'd' };
+/* SHARD_SIGN bytes at the start and at the end of a file */
+#define SHARD_MAGIC "drshard\n"
+#define SHARD_END "\ndrshend"
+enum { SHARD_SIGN = 8 };
 
 #define SHARD_WIDTH(vocab) ((vocab) <= 65536 ? 2u : 4u)
 #define SHARD_ROUND(bytes) (((bytes) + 7) / 8 * 8)

@@ -19,7 +19,7 @@ static int put_head(shard_out *o, dr_err *e)
 {
     uint8_t h[SHARD_HEAD] = {0};
     const shard_info *s = &o->info;
-    memcpy(h, shard_magic, sizeof shard_magic);
+    memcpy(h, SHARD_MAGIC, SHARD_SIGN);
     put_u32(h + 8, SHARD_VERSION);
     put_u32(h + 12, SHARD_WIDTH(s->vocab));
     put_u32(h + 16, (uint32_t)s->vocab);
@@ -122,7 +122,7 @@ int shard_out_keep(shard_out *o, bool last, dr_err *e)
     put_u32(t + 16, last ? SHARD_LAST : 0);
     put_u32(t + 20, rc ? 0 : sum_bytes(o->sum, 4 * o->n_sums));
     put_u32(t + SHARD_TAIL_SUM, sum_bytes(t, SHARD_TAIL_SUM));
-    memcpy(t + SHARD_TAIL - sizeof shard_end, shard_end, sizeof shard_end);
+    memcpy(t + SHARD_TAIL - SHARD_SIGN, SHARD_END, SHARD_SIGN);
     if (!rc) rc = os_out_put(&o->out, t, sizeof t, e);
     if (!rc) rc = os_out_keep(&o->out, e);
     shard_out_drop(o);
