@@ -20,50 +20,14 @@
 #include "kern/kv_tile.h"
 #include "kern/probe.h"
 #include "t.h"
+#include "levels.h"
 
 enum { PAD = 64 };
-static kern ref, new;
-static const char *level;
-static bool bench;
 static enum { PLAIN, FLUSH, TILES } bf16_way;    /* how this level multiplies BF16 */
 
 static const int sizes[] = { 1, 7, 8, 15, 16, 17, 31, 32, 33, 63, 64, 65, 128, 1000, 4096 };
 #define EACH_SIZE(n) for (int z_ = 0, n; \
     z_ < (int)(sizeof sizes / sizeof *sizes) && (n = sizes[z_], 1); z_++)
-
-static void *get(size_t n)
-{
-    void *p = mem_aligned(n);
-    if (!p) abort();
-    memset(p, 0, n);
-    return p;
-}
-
-/* Any bits at all, now and then; plain numbers otherwise. */
-static float wild(int one_in)
-{
-    uint32_t u = (uint32_t)(int32_t)(t_rand() * 0x1p23f) ^ (uint32_t)(int32_t)(t_rand() * 0x1p30f) << 9;
-    return u % (uint32_t)one_in ? t_rand() * 4 : f32_from_bits(u * 2654435761u);
-}
-
-static bool same(float a, float b)
-{
-    return f32_bits(a) == f32_bits(b) || (isnan(a) && isnan(b));
-}
-
-static bool same_n(const float *a, const float *b, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        if (!same(a[i], b[i])) return false;
-    return true;
-}
-
-static double seconds(void)                 /* of this thread: the machine may be shared */
-{
-    struct timespec t;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
 
 /* Best run of `call`, each long enough to time; prints the rate of `work` a call, and its share
  * of what the level's probe reaches at about the same time. */
@@ -636,7 +600,7 @@ static void weigh_of(int bits, attn_weigh_fn *fn)
 static void check_weigh_q8(void) { weigh_of(8, new.weigh_q8); }
 static void check_weigh_q4(void) { weigh_of(4, new.weigh_q4); }
 
-static const struct { const char *name; size_t slot; void (*fn)(void); } checks[] = {
+static const level_check checks[] = {
     { "mul_f32",    offsetof(kern, mul[DT_F32]),  check_mul_f32 },
     { "mul_f16",    offsetof(kern, mul[DT_F16]),  check_mul_f16 },
     { "mul_bf16",   offsetof(kern, mul[DT_BF16]), check_mul_bf16 },
@@ -668,33 +632,20 @@ enum { N_CHECKS = sizeof checks / sizeof *checks };
 _Static_assert(sizeof(kern) == (2 * KERN_MAX_TYPE - 4 + N_CHECKS + 4 + 16) * sizeof(void (*)(void)),
                "a kernel has no test");
 
+static void begin(const kern_level *l)
+{
+    bf16_way = l->need & CPU_AMX ? TILES : l->need & CPU_AVX512 ? FLUSH : PLAIN;
+    probe_select(&tops, level);
+}
+
 int main(int argc, char **argv)
 {
     if (argc > 1 && !strcmp(argv[1], "--bench")) bench = true, argc--, argv++;
     t_begin(argc, argv);
-    unsigned cpu = cpu_detect();
     kern_select(&ref, "ref");
     new = ref;
     t_run("fexp", check_fexp);
     t_run("quant_q4_format", check_quant_q4_format);
-    for (int l = 1; l < n_kern_levels; l++) {
-        level = kern_levels[l].name;
-        if ((kern_levels[l].need & cpu) != kern_levels[l].need) {
-            printf("skip %s: not on this CPU\n", level);
-            continue;
-        }
-        bf16_way = kern_levels[l].need & CPU_AMX ? TILES : kern_levels[l].need & CPU_AVX512
-                   ? FLUSH : PLAIN;
-        kern below = new;
-        kern_levels[l].init(&new);
-        probe_select(&tops, level);
-        for (int i = 0; i < N_CHECKS; i++) {
-            char name[64];
-            snprintf(name, sizeof name, "%s_%s", checks[i].name, level);
-            if (memcmp((char *)&new + checks[i].slot, (char *)&below + checks[i].slot,
-                       sizeof(void (*)(void))))          // this level brought a new one
-                t_run(name, checks[i].fn);
-        }
-    }
+    each_level(checks, N_CHECKS, begin);
     return t_end();
 }

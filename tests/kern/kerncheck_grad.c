@@ -13,51 +13,21 @@
 #include "kern/kern.h"
 #include "kern/probe.h"
 #include "t.h"
+#include "levels.h"
 
 enum { PAD = 64 };
-static kern ref, new;
-static const char *level;
-static bool bench, flushes;             /* bf16 products take subnormals for 0 */
+static bool flushes;                    /* bf16 products take subnormals for 0 */
 static probe tops;
 
 static const int sizes[] = { 1, 7, 15, 16, 17, 31, 32, 33, 63, 64, 65, 576, 1000, 4096 };
 #define EACH_SIZE(n) for (int z_ = 0, n; \
     z_ < (int)(sizeof sizes / sizeof *sizes) && (n = sizes[z_], 1); z_++)
 
-static void *get(size_t n)
-{
-    void *p = mem_aligned(n);
-    if (!p) abort();
-    memset(p, 0, n);
-    return p;
-}
-
-/* Any bits at all, now and then; plain numbers otherwise. */
-static float wild(int one_in)
-{
-    uint32_t u = (uint32_t)(int32_t)(t_rand() * 0x1p23f) ^ (uint32_t)(int32_t)(t_rand() * 0x1p30f) << 9;
-    return u % (uint32_t)one_in ? t_rand() * 4 : f32_from_bits(u * 2654435761u);
-}
-
 static float *randoms(size_t n, float scale, int odd)
 {
     float *p = get((n + 2 * PAD) * sizeof *p);
     for (size_t i = 0; i < n + 2 * PAD; i++) p[i] = odd ? wild(odd) : t_rand() * scale;
     return p;
-}
-
-static bool same_n(const float *a, const float *b, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        if (f32_bits(a[i]) != f32_bits(b[i]) && !(isnan(a[i]) && isnan(b[i]))) return false;
-    return true;
-}
-
-static double seconds(void)                 /* of this thread: the machine may be shared */
-{
-    struct timespec t;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
 /* Best run of `call`; prints the rate of `work` a call, and its share of what the probe reaches. */
@@ -343,7 +313,7 @@ static void check_from_bf16(void)
     mem_free(y), mem_free(want), mem_free(h);
 }
 
-static const struct { const char *name; size_t slot; void (*fn)(void); } checks[] = {
+static const level_check checks[] = {
     { "grad_f32",     offsetof(kern, grad_f32),     check_grad_f32 },
     { "grad_bf16",    offsetof(kern, grad_bf16),    check_grad_bf16 },
     { "attn_grad",    offsetof(kern, attn_grad),    check_attn_grad },
@@ -356,30 +326,18 @@ static const struct { const char *name; size_t slot; void (*fn)(void); } checks[
     { "from_bf16",    offsetof(kern, from_bf16),    check_from_bf16 },
 };
 
+static void begin(const kern_level *l)
+{
+    flushes = l->need & CPU_AVX512;
+    probe_select(&tops, level);
+}
+
 int main(int argc, char **argv)
 {
     if (argc > 1 && !strcmp(argv[1], "--bench")) bench = true, argc--, argv++;
     t_begin(argc, argv);
-    unsigned cpu = cpu_detect();
     kern_select(&ref, "ref");
     new = ref;
-    for (int l = 1; l < n_kern_levels; l++) {
-        level = kern_levels[l].name;
-        if ((kern_levels[l].need & cpu) != kern_levels[l].need) {
-            printf("skip %s: not on this CPU\n", level);
-            continue;
-        }
-        flushes = kern_levels[l].need & CPU_AVX512;
-        kern below = new;
-        kern_levels[l].init(&new);
-        probe_select(&tops, level);
-        for (size_t i = 0; i < sizeof checks / sizeof *checks; i++) {
-            char name[64];
-            snprintf(name, sizeof name, "%s_%s", checks[i].name, level);
-            if (memcmp((char *)&new + checks[i].slot, (char *)&below + checks[i].slot,
-                       sizeof(void (*)(void))))          // this level brought a new one
-                t_run(name, checks[i].fn);
-        }
-    }
+    each_level(checks, (int)(sizeof checks / sizeof *checks), begin);
     return t_end();
 }

@@ -12,11 +12,9 @@
 #include "base/mem.h"
 #include "kern/kern.h"
 #include "t.h"
+#include "levels.h"
 
 enum { PAD = 64, BENCH_N = STEP_CHUNK };
-static kern ref, new;
-static const char *level;
-static bool bench;
 
 static const int sizes[] = { 1, 7, 15, 16, 17, 63, 255, 256, 257, 1000, 1024, 1025, 4096 };
 #define EACH_SIZE(n) for (int z_ = 0, n; \
@@ -24,14 +22,6 @@ static const int sizes[] = { 1, 7, 15, 16, 17, 63, 255, 256, 257, 1000, 1024, 10
 
 /* A set of arrays with room around; wanted and got are two of them. */
 typedef struct { float *w, *g, *m, *v; uint16_t *wb; uint8_t *m8, *v8; float m_max[20], v_max[20]; } set;
-
-static void *get(size_t n)
-{
-    void *p = mem_aligned(n);
-    if (!p) abort();
-    memset(p, 0, n);
-    return p;
-}
 
 /* Magnitudes over the whole range of floats: 2^-140 … 2^60. */
 static float wide(void) { return ldexpf(t_rand(), (int)(t_rand() * 100) - 40); }
@@ -77,13 +67,6 @@ static void set_free(set *s)
 {
     mem_free(s->w), mem_free(s->g), mem_free(s->m), mem_free(s->v);
     mem_free(s->wb), mem_free(s->m8), mem_free(s->v8);
-}
-
-static double seconds(void)                 /* of this thread: the machine may be shared */
-{
-    struct timespec t;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
 #define BENCH(what, bytes, call) do { if (bench) { \
@@ -228,7 +211,7 @@ static void check_codes(void)
     CHECK(m_max == 1.875f && v_max == 1.9375f);
 }
 
-static const struct { const char *name; size_t slot; void (*fn)(void); } checks[] = {
+static const level_check checks[] = {
     { "adamw",    offsetof(kern, adamw),    check_adamw },
     { "adamw8",   offsetof(kern, adamw8),   check_adamw8 },
     { "codes",    offsetof(kern, adamw8),   check_codes },
@@ -243,26 +226,10 @@ int main(int argc, char **argv)
 {
     if (argc > 1 && !strcmp(argv[1], "--bench")) bench = true, argc--, argv++;
     t_begin(argc, argv);
-    unsigned cpu = cpu_detect();
     kern_select(&ref, "ref");
     new = ref;
     level = "ref";
     T(check_codes);
-    for (int l = 1; l < n_kern_levels; l++) {
-        level = kern_levels[l].name;
-        if ((kern_levels[l].need & cpu) != kern_levels[l].need) {
-            printf("skip %s: not on this CPU\n", level);
-            continue;
-        }
-        kern below = new;
-        kern_levels[l].init(&new);
-        for (size_t i = 0; i < sizeof checks / sizeof *checks; i++) {
-            char name[64];
-            snprintf(name, sizeof name, "%s_%s", checks[i].name, level);
-            if (memcmp((char *)&new + checks[i].slot, (char *)&below + checks[i].slot,
-                       sizeof(void (*)(void))))          // this level brought a new one
-                t_run(name, checks[i].fn);
-        }
-    }
+    each_level(checks, (int)(sizeof checks / sizeof *checks), NULL);
     return t_end();
 }
