@@ -126,7 +126,7 @@ static const int32_t bias[64][4] __attribute__((aligned(64))) = {
 
 /* One float step of every column: the sums at S, scales w of the rows and d of the columns. */
 TAKE_INLINE void chain(__m512 acc[COLS], const char *S, const char *pan, const char *in, int g,
-                       int per, int mins, int super)
+                       int per, int mins)
 {
     const __m512 base = _mm512_set1_ps(12582912);
     __m512 w = _mm512_load_ps(pan + 512 + 64 * g), m = w;
@@ -135,9 +135,7 @@ TAKE_INLINE void chain(__m512 acc[COLS], const char *S, const char *pan, const c
 #pragma GCC unroll 16
     for (int c = 0; c < COLS; c++) {
         __m512 s = _mm512_sub_ps(_mm512_load_ps(S + 64 * c), base);
-        __m512 dc = _mm512_set1_ps(d[c]);
-        if (super) acc[c] = _mm512_fmadd_ps(_mm512_mul_ps(s, dc), w, acc[c]);
-        else acc[c] = _mm512_fmadd_ps(s, _mm512_mul_ps(w, dc), acc[c]);
+        acc[c] = _mm512_fmadd_ps(s, _mm512_mul_ps(w, _mm512_set1_ps(d[c])), acc[c]);
         if (mins) acc[c] = _mm512_fmadd_ps(m, _mm512_set1_ps(dA[c]), acc[c]);
     }
 }
@@ -172,7 +170,7 @@ TAKE_INLINE void super_out(const where *to, bool first, __m512 acc[COLS], const 
 #define STORE(T) _tile_stored(T, S[T], 64)
 #define CHAIN(i, T) do { \
     FENCE(); \
-    chain(acc, S[T], PAN(i), IN(i), (i) % per, per, mins, super); } while (0)
+    chain(acc, S[T], PAN(i), IN(i), (i) % per, per, mins); } while (0)
 /* after group i + 3 of four: theirs may be the last of a block of 256 */
 #define SUPER_END() do { \
     if (super && (i + 4) % (QSUPER / group) == 0) \
@@ -232,7 +230,7 @@ TAKE_INLINE void block16(const where *to, bool first, const char *pan, const cha
             else SUMS(1, 0, 4, 5);
             STORE(0);
             FENCE();
-            chain(acc, S[0], pan, in, g, per, mins, super);
+            chain(acc, S[0], pan, in, g, per, mins);
         }
     if (super) return;                              /* a whole number of blocks: all is out */
 #pragma GCC unroll 16

@@ -34,7 +34,7 @@ static inline column column_at(const act *a, int n, int k)
 /* acc after the float steps of one group: S of v[0..steps), eight rows of weights. k: the group's
  * place in the column. */
 TAKE_INLINE vf group_step(vf acc, const vi *v, const column *x, int k, vf w, const vf *m,
-                          int group, int off, int run, int super)
+                          int group, int off, int run)
 {
     vi S = _mm256_setzero_si256(), part = S;
     int once = run ? run : 1;
@@ -52,9 +52,7 @@ TAKE_INLINE vf group_step(vf acc, const vi *v, const column *x, int k, vf w, con
     if (off || m) A = group == 32 ? x->s16[k / 16] + x->s16[k / 16 + 1] : x->s16[k / 16];
     if (off) S = _mm256_sub_epi32(S, _mm256_set1_epi32(off * A));
     vf d = _mm256_set1_ps(x->d[k / QBLOCK]);
-    vf s = _mm256_cvtepi32_ps(S);
-    if (super) acc = _mm256_fmadd_ps(_mm256_mul_ps(s, d), w, acc);
-    else acc = _mm256_fmadd_ps(s, _mm256_mul_ps(w, d), acc);
+    acc = _mm256_fmadd_ps(_mm256_cvtepi32_ps(S), _mm256_mul_ps(w, d), acc);
     if (m) acc = _mm256_fmadd_ps(*m, _mm256_set1_ps(x->d[k / QBLOCK] * (float)A), acc);
     return acc;
 }
@@ -94,7 +92,7 @@ TAKE_INLINE void direct(float *y, size_t ldy, const uint8_t *p, size_t s, int K,
                 for (int c = 0; c < nc; c++)
                     acc[c] = group_step(acc[c], v + g * 8 / per, &x[c],
                                         b * elems + 32 * j + g * group, w[per * j + g],
-                                        mins ? &m[per * j + g] : NULL, group, off, run, super);
+                                        mins ? &m[per * j + g] : NULL, group, off, run);
         }
         for (int c = 0; super && c < nc; c++) {
             sum[c] = super_step(sum[c], acc[c], &x[c], b * elems);
@@ -144,7 +142,7 @@ TAKE_INLINE void tile(float *y, size_t ldy, __m256i rows, bool first, const char
             const vf *w = (const vf *)(const void *)(pan + 256);
             for (int c = 0; c < nc; c++)
                 acc[c] = group_step(acc[c], v, &x[c], 32 * b + g * group, w[g],
-                                    mins ? &w[per + g] : NULL, group, off, run, super);
+                                    mins ? &w[per + g] : NULL, group, off, run);
         }
         for (int c = 0; super && (b + 1) % SUPER_BLOCKS == 0 && c < nc; c++) {
             float *to = y + (size_t)c * ldy;

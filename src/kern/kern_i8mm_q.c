@@ -132,11 +132,8 @@ TAKE_INLINE void tile(float *y, size_t ldy, int own, bool first, const char *pan
                 vf wr = vld1q_f32(w + 16 * g + 4 * r);
                 UNROLL(2)
                 for (int c = 0; c < np; c++)
-                {
-                    vf s = vcvtq_f32_s32(S[r][c]), d = vld1q_f32(scale + 4 * c);
-                    acc[r][c] = super ? vfmaq_f32(acc[r][c], vmulq_f32(s, d), wr)
-                                      : vfmaq_f32(acc[r][c], s, vmulq_f32(wr, d));
-                }
+                    acc[r][c] = vfmaq_f32(acc[r][c], vcvtq_f32_s32(S[r][c]),
+                                          vmulq_f32(wr, vld1q_f32(scale + 4 * c)));
                 if (!mins) continue;
                 vf mr = vld1q_f32(w + 16 * (per + g) + 4 * r);
                 UNROLL(2)

@@ -59,9 +59,7 @@ TAKE_INLINE void few(float *y, size_t ldy, const uint8_t *p, size_t s, int K,
                     int32x4_t S = row_sums(sv + 4 * g, xq[g], xq[1], group == 32);
                     int A = less || mins ? group_sum(&x[c], k + g * group, group) : 0;
                     if (less) S = vsubq_s32(S, vdupq_n_s32(less * A));
-                    vf dot = vcvtq_f32_s32(S), wg = w[per * j + g];
-                    if (super) acc[c] = vfmaq_f32(acc[c], vmulq_n_f32(dot, d), wg);
-                    else acc[c] = vfmaq_f32(acc[c], dot, vmulq_n_f32(wg, d));
+                    acc[c] = vfmaq_f32(acc[c], vcvtq_f32_s32(S), vmulq_n_f32(w[per * j + g], d));
                     if (mins) acc[c] = vfmaq_n_f32(acc[c], m[per * j + g], d * (float)A);
                 }
             }

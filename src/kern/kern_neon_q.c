@@ -137,11 +137,8 @@ TAKE_INLINE void tile(float *y, size_t ldy, int own, bool first, const char *pan
             vf w0 = vld1q_f32(w + 8 * g), w1 = vld1q_f32(w + 8 * g + 4);
             UNROLL(4)
             for (int c = 0; c < nc; c++) {
-                vf s0 = vcvtq_f32_s32(S[0][c]), s1 = vcvtq_f32_s32(S[1][c]);
-                acc[0][c] = super ? vfmaq_f32(acc[0][c], mul_lane(s0, d, c), w0)
-                                  : vfmaq_f32(acc[0][c], s0, mul_lane(w0, d, c));
-                acc[1][c] = super ? vfmaq_f32(acc[1][c], mul_lane(s1, d, c), w1)
-                                  : vfmaq_f32(acc[1][c], s1, mul_lane(w1, d, c));
+                acc[0][c] = vfmaq_f32(acc[0][c], vcvtq_f32_s32(S[0][c]), mul_lane(w0, d, c));
+                acc[1][c] = vfmaq_f32(acc[1][c], vcvtq_f32_s32(S[1][c]), mul_lane(w1, d, c));
             }
             if (!mins) continue;
             vf m0 = vld1q_f32(w + 8 * (per + g)), m1 = vld1q_f32(w + 8 * (per + g) + 4);
