@@ -34,7 +34,7 @@ extern "C" {
 
 enum {                      /* every int-returning function: 0, or one of these */
     DR_OK = 0, DR_EIO = -1, DR_EFORMAT = -2, DR_ENOMEM = -3,
-    DR_EINVAL = -4, DR_EUNSUPPORTED = -5, DR_ECANCEL = -6
+    DR_EINVAL = -4, DR_EUNSUPPORTED = -5, DR_ECANCEL = -6, DR_EBUSY = -7, DR_ENOTFOUND = -8
 };
 
 typedef struct { int code; char msg[504]; } dr_err;   /* written only on failure; may be NULL */

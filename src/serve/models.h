@@ -1,0 +1,55 @@
+/* models.h - the models that a server has: opened when they are asked for, closed when idle, each with an
+ * engine, its tokenizer, its chat format and its defaults.
+ * Threads: locked inside. */
+#ifndef SERVE_MODELS_H
+#define SERVE_MODELS_H
+#include "engine/engine.h"
+#include "text/chat.h"
+
+typedef struct served {
+    char *id, *path;            /* the id is the file's or folder's name without its ending */
+    int64_t created;            /* seconds since 1970: the file's time */
+    model *m;
+    tokenizer *tok;
+    vtrie *vt;                  /* for grammars */
+    chat_opt chat;              /* kind, template; date, tools and kwargs are a request's */
+    sample_opt sample;          /* the model's own defaults (generation_config) */
+    engine *eng;
+    char digest[65];            /* for Ollama's listing: of the path, size and time */
+} served;
+
+typedef struct models models;
+typedef struct {
+    const char *const *path;    /* files, folders or names, as on the command line */
+    int n;
+    dev_opt dev;
+    engine_opt engine;          /* of each */
+    bool lazy;                  /* open when asked for; false: the first at once, others when asked for */
+    int idle_s;                 /* close after so long without a request; 0: never */
+    int max_open;               /* at once; the one idle for longest makes room; 0: all that fit in memory */
+    size_t budget;              /* private bytes of all open ones; 0: from the free memory */
+    const char *const *adapters;        /* NULL-ended, "NAME=PATH[:SCALE]", for the first model; NULL: none */
+    void (*log)(void *arg, const char *line);
+    void *log_arg;
+} models_opt;
+
+models *models_new(const models_opt *o, dr_err *e);
+void models_free(models *ms);                               /* NULL is fine; all released before */
+/* The model of this name (NULL or "": the first), opened if need be, held until models_put. An adapter's name
+ * ("NAME", or "MODEL:NAME") is its model, *adapter its number. DR_ENOTFOUND: none of that name; DR_EBUSY: no
+ * room for it while others are in use. May take seconds: workers call it. */
+served *models_get(models *ms, const char *name, int *adapter, dr_err *e);
+/* The same only if it is open already, at once; NULL: it is not. */
+served *models_peek(models *ms, const char *name);
+void models_put(models *ms, served *s);                     /* NULL is fine */
+/* Call fn with each model and adapter: id, owner's id (adapters; else NULL), path, time, whether it is open. */
+typedef struct { const char *id, *parent, *path; int64_t created; bool open; } models_row;
+void models_each(models *ms, void (*fn)(void *arg, const models_row *row), void *arg);
+/* Load and unload at run time: opens or closes a model by name; closing one in use is DR_EBUSY. */
+int models_load(models *ms, const char *name, dr_err *e);
+int models_unload(models *ms, const char *name, dr_err *e);
+void models_tick(models *ms);                               /* closes what was idle; never waits */
+bool models_ready(models *ms);                              /* what is opened at the start is open */
+void models_drain(models *ms);                              /* engine_drain of all */
+bool models_idle(models *ms);
+#endif
