@@ -23,8 +23,9 @@ int kv_init(kv_cache *c, dev *d, kv_type t, int L, int nkv, int hs, int64_t posi
     c->bytes = kv_bytes(t, L, nkv, hs, positions);
     c->count = mem_zalloc((size_t)np, sizeof *c->count);
     c->free_list = mem_alloc((size_t)np * sizeof *c->free_list);
+    c->kept = mem_zalloc((size_t)np, sizeof *c->kept);
     c->base = d->alloc(d, c->bytes);
-    if (!c->count || !c->free_list || !c->base) {
+    if (!c->count || !c->free_list || !c->kept || !c->base) {
         size_t n = c->bytes;
         kv_free(c);
         return err_nomem(e, n, "keys and values");
@@ -39,6 +40,7 @@ void kv_free(kv_cache *c)
     if (c->base) c->d->free(c->d, c->base, c->bytes);
     mem_free(c->count);
     mem_free(c->free_list);
+    mem_free(c->kept);
     *c = (kv_cache){0};
 }
 
@@ -55,6 +57,43 @@ int kv_seq_init(kv_seq *s, int max_len, dr_err *e)
 static void drop(kv_cache *c, int32_t page)
 {
     if (--c->count[page] == 0) c->free_list[c->n_free++] = page;
+    else if (c->count[page] == 1 && c->kept[page]) c->n_idle++;
+}
+
+static void hold(kv_cache *c, int32_t page)
+{
+    if (c->count[page]++ == 1 && c->kept[page]) c->n_idle--;
+}
+
+void kv_keep(kv_cache *c, int32_t page)
+{
+    DR_ASSERT(c->count[page] > 0 && !c->kept[page]);
+    c->count[page]++;
+    c->kept[page] = true;
+}
+
+void kv_unkeep(kv_cache *c, int32_t page)
+{
+    DR_ASSERT(c->kept[page]);
+    if (c->count[page] == 1) c->n_idle--;
+    c->kept[page] = false;
+    drop(c, page);
+}
+
+void kv_replace(kv_cache *c, kv_seq *s, int i, int32_t page)
+{
+    DR_ASSERT(i < pages_for(s->max_len) && c->count[page] > 0);
+    hold(c, page);
+    if (s->page[i] >= 0) drop(c, s->page[i]);
+    s->page[i] = page;
+}
+
+int kv_grow_pages(const kv_cache *c, const kv_seq *s, int n)
+{
+    int take = 0;
+    for (int64_t i = s->len / KV_PAGE; i < pages_for((int64_t)s->len + n); i++)
+        take += s->page[i] < 0 || c->count[s->page[i]] > 1;
+    return take;
 }
 
 void kv_truncate(kv_cache *c, kv_seq *s, int len)
@@ -114,7 +153,7 @@ int kv_share(kv_cache *c, kv_seq *dst, const kv_seq *src, int len, dr_err *e)
     kv_truncate(c, dst, 0);
     for (int64_t i = 0; i < pages_for(len); i++) {
         dst->page[i] = src->page[i];
-        c->count[src->page[i]]++;
+        hold(c, src->page[i]);
     }
     dst->len = len;
     return DR_OK;

@@ -18,6 +18,8 @@ typedef struct {
     char *base;                      /* (L, n_pages, page) */
     int32_t *count, *free_list;
     int n_free;
+    bool *kept;                      /* (n_pages,) those that something besides sequences holds: kv_keep */
+    int n_idle;                      /* kept pages that nothing else holds */
 } kv_cache;
 
 typedef struct {
@@ -36,5 +38,14 @@ static inline void kv_advance(kv_seq *s, int n) { s->len += n; }
 void kv_truncate(kv_cache *c, kv_seq *s, int len);   /* drop positions from len on */
 /* dst (empty) becomes the first len positions of src, sharing pages. */
 int kv_share(kv_cache *c, kv_seq *dst, const kv_seq *src, int len, dr_err *e);
+/* Holders other than sequences: kv_keep counts a page in use once more, kv_unkeep gives that back.
+ * A page is kept once. n_idle says how many pages would become free if all were unkept. */
+void kv_keep(kv_cache *c, int32_t page);
+void kv_unkeep(kv_cache *c, int32_t page);
+/* Page number i of s becomes `page`, which is in use and holds the same or more; i may be one behind the
+ * pages that s has. */
+void kv_replace(kv_cache *c, kv_seq *s, int i, int32_t page);
+/* Pages that kv_grow(c, s, n) takes: new ones and copies. */
+int kv_grow_pages(const kv_cache *c, const kv_seq *s, int n);
 kv_layer kv_at(const kv_cache *c, int l);            /* layer l's pages */
 #endif
