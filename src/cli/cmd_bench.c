@@ -3,6 +3,7 @@
 #include "cli/model_arg.h"
 #include "base/os.h"
 #include "eval/bench_reply.h"
+#include "gen/beside.h"
 #include "pack/synth.h"
 #include "base/mem.h"
 #include "base/pool.h"
@@ -137,7 +138,7 @@ static int continue_text(const command *c, const args *a, const model *m, bench_
 {
     buf text = { .cap_max = TEXT_MAX };
     ids v = {0};
-    tokenizer *t = model_arg_tokenizer(m, e), *u = NULL;
+    tokenizer *t = beside_tokenizer(m, e), *u = NULL;
     model *d = NULL;
     int rc = t ? os_read(&text, a->text, e) : e->code;
     if (!rc) rc = tok_encode(t, buf_span(&text), TOK_BOS, &v, e);
@@ -146,7 +147,7 @@ static int continue_text(const command *c, const args *a, const model *m, bench_
                      v.n ? "many" : "few");
     if (!rc && a->draft) {
         d = model_arg_open_beside(c, a->draft, m, e);
-        u = d ? model_arg_tokenizer(d, e) : NULL;
+        u = d ? beside_tokenizer(d, e) : NULL;
         rc = u ? spec_vocabulary(t, u, e) : e->code;
     }
     bench_reply_opt o = { a->n, a->r, kv_choice(a->kv), d };

@@ -6,6 +6,7 @@
 #include "cli/cache.h"
 #include "cli/model_arg.h"
 #include "cli/progress.h"
+#include "gen/beside.h"
 #include "gen/ngram.h"
 #include "gen/spec.h"
 #include "text/chat.h"
@@ -96,7 +97,7 @@ static int look(about *x, const char *path, dr_err *e)
     if (!x->ts) return e->code;
     count_types(x);
     const gguf *g = tensors_gguf(x->ts);
-    x->tok = g ? tok_from_gguf(g, &x->tok_why) : model_arg_tokenizer_at(path, &x->tok_why);
+    x->tok = g ? tok_from_gguf(g, &x->tok_why) : beside_tokenizer_at(path, &x->tok_why);
     if (x->tok) chat_detect(x->tok, &x->kind, &x->chat_why);
     tensors *again = tensors_open(path, &x->why);      /* the model takes its own */
     if (again) x->m = model_describe(again, &d, &x->why);

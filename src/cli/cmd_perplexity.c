@@ -5,6 +5,7 @@
 #include "cli/ids_file.h"
 #include "cli/model_arg.h"
 #include "eval/kl.h"
+#include "gen/beside.h"
 
 typedef struct {
     dev_args dev;
@@ -72,7 +73,7 @@ static int get_ids(const model *m, args *a, const logit_file *ref, ids *v, dr_er
 /* The id that llama-perplexity puts at the front of a window. */
 static int32_t bos_of(const model *m)
 {
-    tokenizer *t = model_arg_tokenizer(m, NULL);
+    tokenizer *t = beside_tokenizer(m, NULL);
     int32_t id = t && tok_wants_bos(t) ? tok_bos(t) : -1;
     tok_free(t);
     return id;

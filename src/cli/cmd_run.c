@@ -9,6 +9,7 @@
 #include "cli/sample_args.h"
 #include "cli/talk.h"
 #include "format/json.h"
+#include "gen/beside.h"
 #include "gen/generate.h"
 
 typedef struct {
@@ -139,7 +140,7 @@ static int runner_open(runner *r, const char *arg, dr_err *e)
     if (!r->m) return e->code;
     int bad = lora_args_apply(&r->a->lora, r->m, e);
     if (bad) return bad;
-    r->tok = model_arg_tokenizer(r->m, e);
+    r->tok = beside_tokenizer(r->m, e);
     if (!r->tok) return e->code;
     bool run = r->a->template_file || r->a->template_kwargs;
     if (run && r->a->template && strcmp(r->a->template, chat_name(CHAT_JINJA)))
@@ -207,7 +208,7 @@ static int runner_session(runner *r, dr_err *e)
     r->s = session_new(r->m, &o, e);
     if (r->s && ahead.kind == SPEC_DRAFT) {
         ahead.draft = r->draft_model = model_arg_open_beside(r->c, r->a->draft, r->m, e);
-        tokenizer *t = r->draft_model ? model_arg_tokenizer(r->draft_model, e) : NULL;
+        tokenizer *t = r->draft_model ? beside_tokenizer(r->draft_model, e) : NULL;
         rc = t ? spec_vocabulary(r->tok, t, e) : e->code;
         tok_free(t);
         if (rc) return err_wrap(e, rc, "--draft %s", r->a->draft);

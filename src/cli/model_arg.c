@@ -1,7 +1,6 @@
 /* model_arg.c - see model_arg.h. */
 #include "cli/model_arg.h"
 #include <string.h>
-#include "base/os.h"
 #include "cli/cache.h"
 #include "cli/progress.h"
 
@@ -117,24 +116,4 @@ model *model_arg_open(const command *c, const char *arg, const dev_args *a, dr_e
 model *model_arg_open_beside(const command *c, const char *arg, const model *other, dr_err *e)
 {
     return open_arg(c, arg, (dev_opt){ .use = other->d, .copy = other->copy.mem != NULL }, e);
-}
-
-tokenizer *model_arg_tokenizer_at(const char *path, dr_err *e)
-{
-    const char *slash = strrchr(path, '/');
-    if (os_is_dir(path)) return tok_open(path, e);
-    buf dir = { .cap_max = CACHE_PATH_MAX };
-    if (slash) buf_put(&dir, path, (size_t)(slash - path));
-    else buf_putc(&dir, '.');
-    tokenizer *t = NULL;
-    if (dir.bad) err_set(e, DR_EINVAL, "the path %.100s is too long", path);
-    else t = tok_open(dir.n ? buf_str(&dir) : "/", e);
-    buf_free(&dir);
-    return t;
-}
-
-tokenizer *model_arg_tokenizer(const model *m, dr_err *e)
-{
-    const gguf *g = tensors_gguf(m->ts);
-    return g ? tok_from_gguf(g, e) : model_arg_tokenizer_at(m->path, e);
 }

@@ -4,7 +4,6 @@
 #include "cli/cmd.h"
 #include "dev/dev.h"
 #include "model/model.h"
-#include "text/tokenizer.h"
 
 /* The options that choose the machine; put `{ .kind = OPT_SUB, .at = offsetof(args, dev), .sub =
  * dev_opts }` into a command's table. */
@@ -30,7 +29,4 @@ model *model_arg_open_beside(const command *c, const char *arg, const model *oth
 void model_arg_places(const model *m);
 /* Print its warnings alone. */
 void model_arg_warn(const command *c, const model *m);
-/* The tokenizer that travels with it: in the GGUF, or in the folder of the safetensors. */
-tokenizer *model_arg_tokenizer(const model *m, dr_err *e);
-tokenizer *model_arg_tokenizer_at(const char *path, dr_err *e);
 #endif

@@ -1,11 +1,9 @@
 /* sample_args.c - see sample_args.h. */
-#define _GNU_SOURCE
 #include "cli/sample_args.h"
 #include <math.h>
 #include <string.h>
-#include <sys/random.h>
 #include "base/mem.h"
-#include "base/os.h"
+#include "gen/beside.h"
 
 #define AT(f) offsetof(sample_args, f)
 
@@ -49,34 +47,11 @@ const opt sample_opts[] = {
     OPT_END
 };
 
-/* general.sampling.* as GGUF files carry it. */
-static void from_gguf(sample_args *a, const gguf *g)
-{
-    const struct { const char *key; float *to; } f[] = {
-        { "general.sampling.temp", &a->temp }, { "general.sampling.top_p", &a->top_p },
-        { "general.sampling.min_p", &a->min_p },
-        { "general.sampling.xtc_probability", &a->xtc_probability },
-        { "general.sampling.xtc_threshold", &a->xtc_threshold },
-        { "general.sampling.penalty_repeat", &a->repeat_penalty },
-    };
-    double v;
-    uint64_t k;
-    for (size_t i = 0; i < sizeof f / sizeof *f; i++)
-        if (gguf_get_f64(g, f[i].key, &v) && isfinite(v)) *f[i].to = (float)v;
-    if (gguf_get_u64(g, "general.sampling.top_k", &k) && k < 1u << 30) a->top_k = (int)k;
-}
-
 int sample_args_default(sample_args *a, const tensors *ts, dr_err *e)
 {
-    sample_opt o = sample_opt_default();
-    o.temperature = 0.7f, o.top_p = 0.95f;
-    const json_t *config = ts ? tensors_generation(ts) : NULL;
-    if (config) {
-        /* the file speaks for all of them: what it leaves out is off, as in transformers */
-        o = sample_opt_default();
-        int rc = sample_opt_generation_config(&o, config, e);
-        if (rc != DR_OK) return rc;
-    }
+    sample_opt o;
+    int rc = beside_sample(&o, ts, e);
+    if (rc != DR_OK) return rc;
     *a = (sample_args){
         .temp = o.temperature, .top_k = o.top_k, .top_p = o.top_p, .min_p = o.min_p,
         .typical_p = o.typical_p, .xtc_probability = o.xtc_probability,
@@ -86,7 +61,6 @@ int sample_args_default(sample_args *a, const tensors *ts, dr_err *e)
         .dry_base = o.dry_base, .dry_allowed_length = o.dry_allowed_length,
         .dry_last_n = o.dry_last_n, .seed = -1,
     };
-    if (ts && tensors_gguf(ts)) from_gguf(a, tensors_gguf(ts));
     return DR_OK;
 }
 
@@ -151,13 +125,6 @@ void sample_set_free(sample_set *s)
     ids_free(&s->breakers);
     mem_free(s->bias);
     *s = (sample_set){0};
-}
-
-uint64_t sample_new_seed(void)
-{
-    uint64_t x = 0;
-    if (getrandom(&x, sizeof x, 0) != sizeof x) x = (uint64_t)os_now_ns() * 0x9e3779b97f4a7c15u;
-    return x >> 11;
 }
 
 void sample_args_print(FILE *f, const sample_args *a)

@@ -26,8 +26,6 @@ typedef struct { sample_opt opt; ids breakers; sample_bias *bias; } sample_set;
 int sample_args_apply(const sample_args *a, const tokenizer *t, int32_t n_vocab, sample_set *s,
                       dr_err *e);
 void sample_set_free(sample_set *s);
-/* A seed that no one can guess, below 2^53 so that it survives JSON. */
-uint64_t sample_new_seed(void);
 /* One line for /show: what differs from off. */
 void sample_args_print(FILE *f, const sample_args *a);
 #endif

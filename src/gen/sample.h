@@ -58,6 +58,8 @@ sample_opt sample_opt_default(void);
 /* "top_k,top_p,temperature": the steps in the order they run. */
 int sample_order_parse(sample_opt *o, const char *names, dr_err *e);
 const char *sample_step_name(sample_step s);
+/* A seed that no one can guess, below 2^53 so that it survives JSON. */
+uint64_t sample_new_seed(void);
 /* What a model's generation_config.json asks for, over *o. Unknown keys are ignored. */
 int sample_opt_generation_config(sample_opt *o, const json_t *config, dr_err *e);
 /* The sentence for the first option out of range; DR_OK when all are good. */

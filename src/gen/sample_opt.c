@@ -1,6 +1,9 @@
 /* sample_opt.c - the sampler's options: defaults, names, ranges, a model's own wishes. */
+#define _GNU_SOURCE
 #include <math.h>
 #include <string.h>
+#include <sys/random.h>
+#include "base/os.h"
 #include "gen/sample.h"
 
 static const char *const step_name[SAMPLE_N] = {
@@ -114,4 +117,11 @@ int sample_opt_check(const sample_opt *o, int32_t n_vocab, dr_err *e)
                            (int)o->bias[i].id);
     }
     return DR_OK;
+}
+
+uint64_t sample_new_seed(void)
+{
+    uint64_t x = 0;
+    if (getrandom(&x, sizeof x, 0) != sizeof x) x = (uint64_t)os_now_ns() * 0x9e3779b97f4a7c15u;
+    return x >> 11;
 }
