@@ -13,15 +13,18 @@ typedef struct served {
     tokenizer *tok;
     vtrie *vt;                  /* for grammars */
     chat_opt chat;              /* kind, template; date, tools and kwargs are a request's */
+    dr_err no_chat;             /* code not 0: it has no chat format, and why */
     sample_opt sample;          /* the model's own defaults (generation_config) */
     engine *eng;
     char digest[65];            /* for Ollama's listing: of the path, size and time */
 } served;
 
 typedef struct models models;
+/* Strings and lists are borrowed for as long as the models live. */
 typedef struct {
     const char *const *path;    /* files, folders or names, as on the command line */
     int n;
+    int (*resolve)(const char *arg, buf *path, dr_err *e);  /* from a name to a path; NULL: as they are */
     dev_opt dev;
     engine_opt engine;          /* of each */
     bool lazy;                  /* open when asked for; false: the first at once, others when asked for */
@@ -42,12 +45,17 @@ served *models_get(models *ms, const char *name, int *adapter, dr_err *e);
 /* The same only if it is open already, at once; NULL: it is not. */
 served *models_peek(models *ms, const char *name);
 void models_put(models *ms, served *s);                     /* NULL is fine */
-/* Call fn with each model and adapter: id, owner's id (adapters; else NULL), path, time, whether it is open. */
+/* Call fn with each model and adapter: id, owner's id (adapters; else NULL), path, time, whether it is open.
+ * It must not call anything of this file. */
 typedef struct { const char *id, *parent, *path; int64_t created; bool open; } models_row;
 void models_each(models *ms, void (*fn)(void *arg, const models_row *row), void *arg);
 /* Load and unload at run time: opens or closes a model by name; closing one in use is DR_EBUSY. */
 int models_load(models *ms, const char *name, dr_err *e);
 int models_unload(models *ms, const char *name, dr_err *e);
+/* The same of an adapter of a model (NULL or "": the first), which is opened for it. It is there again when
+ * the model was closed and is opened once more. DR_EINVAL: the name is taken. */
+int models_adapter_load(models *ms, const char *of, const char *name, const char *path, float scale, dr_err *e);
+int models_adapter_unload(models *ms, const char *name, dr_err *e);
 void models_tick(models *ms);                               /* closes what was idle; never waits */
 bool models_ready(models *ms);                              /* what is opened at the start is open */
 void models_drain(models *ms);                              /* engine_drain of all */
