@@ -376,7 +376,7 @@ dev *cpu_open(const dev_opt *o, dr_err *e)
     }
     c->d = (dev){ .name = "cpu", .alloc = cpu_alloc, .free = cpu_free, .reserve = cpu_reserve,
                   .reserve_bytes = cpu_reserve_bytes, .embed = cpu_embed, .rmsnorm = cpu_rmsnorm,
-                  .matmul = cpu_matmul, .rope_store = cpu_rope_store, .attn = cpu_attn,
+                  .matmul = cpu_matmul, .add_low_rank = cpu_add_low_rank, .rope_store = cpu_rope_store, .attn = cpu_attn,
                   .swiglu = cpu_swiglu, .add = cpu_add, .keep_rows = cpu_keep_rows,
                   .run = cpu_run, .node_rows = cpu_numa_rows, .bind = cpu_numa_bind,
                   .close = cpu_close };

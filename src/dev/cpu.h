@@ -86,6 +86,7 @@ size_t cpu_attn_bytes(int hs);                    /* of an attn_space and what i
 size_t cpu_attn_part_floats(int hs, int S);
 void cpu_rope_store(dev *d, float *q, const float *k, const float *v, int nh, const kv_layer *kv,
                     const float *cs, bool adjacent, float qscale, const seq_run *run, int n_runs);
+void cpu_add_low_rank(dev *d, low_rank *job, int n, const float *x, size_t ldx);     /* cpu_low_rank.c */
 void cpu_attn(dev *d, float *y, float *stat, const float *q, int nh, const kv_layer *kv, int window,
               const seq_run *run, int n_runs);
 

@@ -26,6 +26,16 @@ typedef struct {
 
 typedef struct { float *y; size_t ldy; const wmat *w; } mm_out;
 
+/* y rows n0 .. n0+N-1 (b->rows wide, ldy apart; y is row 0's) += b (a x), x's same rows. a (r,K) and
+ * b (rows,r) are F32 without bias or scale. a NULL: t (N,r) is given; else it is scratch. */
+typedef struct {
+    const wmat *a, *b;
+    float *y, *t;
+    size_t ldy;
+    int n0, N;
+    int at[2];                  /* the device's own */
+} low_rank;
+
 /* Training. A product's gradients are computed in the precision of its weights: F32 in f32; BF16
  * with dy, w and x rounded to bf16 as they are read, sums in f32. No other type has gradients. */
 typedef struct { const float *dy; size_t ldy; const wmat *w; } mm_dx;       /* dy (N,rows) */
@@ -137,6 +147,8 @@ struct dev {
     void (*rmsnorm)(dev *d, float *y, const float *x, const float *w, int N, int C, float eps);
     /* out[i].y (N,rows_i) = x (N,K) times out[i].w transposed, plus bias; all share x */
     void (*matmul)(dev *d, const mm_out *out, int n_out, const float *x, size_t ldx, int N);
+    /* All jobs, no two of which add to one row of one y. */
+    void (*add_low_rank)(dev *d, low_rank *job, int n, const float *x, size_t ldx);
     /* Turn q (N,nh*hs) in place and k (N,nkv*hs) by rope, scale q by qscale, and store k, v
      * into the cache. cs: (position, hs/2) pairs cos, sin. adjacent: head pairs are (2i,2i+1) in
      * q and k (Meta's order); results are in half order (i, i+hs/2) always. nh 0: k and v alone. */

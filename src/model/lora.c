@@ -301,3 +301,5 @@ const lora_mat *lora_at(const lora *l, int row, int layer)
     const lora_mat *m = &l->mat[row * l->L + layer];
     return m->a.data ? m : NULL;
 }
+
+size_t lora_bytes(const lora *l) { return l->mem.cap; }

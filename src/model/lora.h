@@ -40,6 +40,8 @@ void lora_close(lora *l);                                   /* and those chained
 /* What is added to row `row` of weight_table in layer l (0 outside layers); NULL: nothing. */
 const lora_mat *lora_at(const lora *l, int row, int layer);
 
+size_t lora_bytes(const lora *l);                           /* of its matrices; not of those chained */
+
 /* lora_peft.c: the factor of a module ("model.layers.0.self_attn.q_proj") whose A has r rows. */
 int lora_peft_check(const json_t *config, dr_err *e);
 int lora_peft_scale(const json_t *config, const char *module, int64_t r, double *scale, dr_err *e);

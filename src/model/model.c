@@ -123,7 +123,7 @@ int model_add_lora(model *m, const lora_ref *ref, dr_err *e)
 size_t model_lora_bytes(const model *m)
 {
     size_t n = 0;
-    for (const lora *l = m->adapters; l; l = l->next) n += l->mem.cap;
+    for (const lora *l = m->adapters; l; l = l->next) n += lora_bytes(l);
     return n;
 }
 
@@ -157,8 +157,8 @@ int model_widest(const model *m)
 /* One row of the workspace's layout table: which pointer, how many floats. */
 typedef struct { size_t at, n; } span_of_ws;
 
-enum { WS_SPANS = 12 };
-static int layout(span_of_ws s[WS_SPANS], const model *m, int n_rows, int n_out)
+enum { WS_SPANS = 13 };
+static int layout(span_of_ws s[WS_SPANS], const model *m, int n_rows, int n_out, int rank)
 {
     const hparams *h = &m->h;
     size_t N = (size_t)n_rows, Q = (size_t)h->nh * (size_t)h->hs, K = (size_t)h->nkv * (size_t)h->hs;
@@ -173,6 +173,7 @@ static int layout(span_of_ws s[WS_SPANS], const model *m, int n_rows, int n_out)
         { offsetof(workspace, inv), (size_t)h->hs / 2 },
         { offsetof(workspace, lora_t), (size_t)(n_rows > n_out ? n_rows : n_out) * r },
         { offsetof(workspace, lora_y), y },
+        { offsetof(workspace, run_t), 3 * (size_t)(n_rows > n_out ? n_rows : n_out) * (size_t)rank },
     };
     memcpy(s, t, sizeof t);
     return sizeof t / sizeof *t;
@@ -185,37 +186,62 @@ static size_t rope_bytes(const hparams *h, int n_ctx)
     return (size_t)n_ctx * (size_t)h->hs * sizeof(float);
 }
 
-size_t workspace_bytes(const model *m, int n_rows, int n_out, int n_ctx)
+static size_t host_bytes(int n_rows)
+{
+    return (size_t)n_rows * (3 * sizeof(low_rank) + sizeof(lora_part) + 2 * sizeof(int32_t));
+}
+
+/* What of workspace_bytes_rank is the device's, without the table of rope. */
+static size_t device_bytes(const model *m, int n_rows, int n_out, int rank)
 {
     span_of_ws s[WS_SPANS];
-    size_t total = 64 + rope_bytes(&m->h, n_ctx);
-    for (int i = 0, n = layout(s, m, n_rows, n_out); i < n; i++) total += pad(s[i].n);
+    size_t total = 64;
+    for (int i = 0, n = layout(s, m, n_rows, n_out, rank); i < n; i++) total += pad(s[i].n);
     return total;
 }
 
-int workspace_init(workspace *ws, const model *m, int n_rows, int n_out, int n_ctx, dr_err *e)
+size_t workspace_bytes_rank(const model *m, int n_rows, int n_out, int n_ctx, int rank)
+{
+    return device_bytes(m, n_rows, n_out, rank) + rope_bytes(&m->h, n_ctx) + host_bytes(n_rows);
+}
+
+size_t workspace_bytes(const model *m, int n_rows, int n_out, int n_ctx)
+{
+    return workspace_bytes_rank(m, n_rows, n_out, n_ctx, 0);
+}
+
+int workspace_init_rank(workspace *ws, const model *m, int n_rows, int n_out, int n_ctx, int rank,
+                        dr_err *e)
 {
     const hparams *h = &m->h;
-    *ws = (workspace){ .m = m, .n_rows = n_rows, .n_out = n_out, .n_ctx = n_ctx };
+    *ws = (workspace){ .m = m, .n_rows = n_rows, .n_out = n_out, .n_ctx = n_ctx, .rank = rank };
     span_of_ws s[WS_SPANS];
-    int n = layout(s, m, n_rows, n_out);
+    int n = layout(s, m, n_rows, n_out, rank), widest = model_widest(m);
     ws->cs_bytes = rope_bytes(h, n_ctx);
-    ws->mem_bytes = workspace_bytes(m, n_rows, n_out, n_ctx) - ws->cs_bytes;
+    ws->mem_bytes = device_bytes(m, n_rows, n_out, rank);
     char *p = ws->mem = m->d->alloc(m->d, ws->mem_bytes);
     ws->cs = m->d->alloc(m->d, ws->cs_bytes);
-    if (!ws->mem || !ws->cs) {
-        size_t want = ws->mem_bytes + ws->cs_bytes;
+    char *q = ws->host = mem_zalloc(1, host_bytes(n_rows));
+    if (!ws->mem || !ws->cs || !q) {
         workspace_free(ws);
-        return err_nomem(e, want, "workspace");
+        return err_nomem(e, workspace_bytes_rank(m, n_rows, n_out, n_ctx, rank), "workspace");
     }
     for (int i = 0; i < n; i++) {
         *(float **)(void *)((char *)ws + s[i].at) = (float *)(void *)p;
         p += pad(s[i].n);
     }
+    ws->job = (low_rank *)(void *)q, q += (size_t)n_rows * 3 * sizeof *ws->job;
+    ws->part = (lora_part *)(void *)q, q += (size_t)n_rows * sizeof *ws->part;
+    ws->keep = (int32_t *)(void *)q;
     rope_inv_freq(ws->inv, &h->rope, h->hs);
-    int rc = m->d->reserve(m->d, n_rows, model_widest(m), h->nh, h->hs, n_ctx, e);
+    int rc = m->d->reserve(m->d, n_rows, rank > widest ? rank : widest, h->nh, h->hs, n_ctx, e);
     if (rc) workspace_free(ws);
     return rc;
+}
+
+int workspace_init(workspace *ws, const model *m, int n_rows, int n_out, int n_ctx, dr_err *e)
+{
+    return workspace_init_rank(ws, m, n_rows, n_out, n_ctx, 0, e);
 }
 
 void workspace_free(workspace *ws)
@@ -224,6 +250,7 @@ void workspace_free(workspace *ws)
     dev *d = ws->m->d;
     if (ws->mem) d->free(d, ws->mem, ws->mem_bytes);
     if (ws->cs) d->free(d, ws->cs, ws->cs_bytes);
+    mem_free(ws->host);
     *ws = (workspace){0};
 }
 
