@@ -15,7 +15,7 @@ RECIPES = {
     "llama.cpp": {
         "package": "llama-cpp-python", "version": "0.3.36", "source": "vendor/llama.cpp",
         "options": ["-DLLAMA_BUILD_TESTS=OFF", "-DLLAMA_BUILD_EXAMPLES=OFF", "-DLLAMA_CURL=OFF", "-DLLAMA_OPENSSL=OFF"],
-        "targets": ["llama-bench", "llama-batched-bench", "llama-completion"],
+        "targets": ["llama-bench", "llama-batched-bench", "llama-completion", "llama-server"],
     },
     "ik_llama.cpp": {
         "package": "ik-llama-cpp-python", "version": "0.1.5", "source": "vendor/ik_llama.cpp",

@@ -3,9 +3,14 @@
 A job is a dict: kind (one of KINDS), file, threads, and what the kind needs: p, n, batches, depth, kv, prompt. `command`
 gives the argument list, `answer` reads standard output into {measure: [figures]}. Drover's own form is bench --json;
 llama.cpp's family answers in llama-bench's JSON and in batched-bench's table."""
+import hashlib
 import json
 import os
 import re
+import shutil
+import subprocess
+
+from . import install
 
 KINDS = ("short", "batch", "depth", "first")
 
@@ -152,3 +157,17 @@ def _all_of(job, got):
     if lack:
         raise ValueError("the answer has no %s" % " and no ".join(lack))
     return {m: got[m] for m in wanted(job)}
+
+
+def drover_version(path, root):
+    """What it says, and the commit of the tree it lies in, or else what its bytes hash to."""
+    r = subprocess.run([path, "--version"], capture_output=True, text=True)
+    if r.returncode:
+        raise install.Missing("%s --version ended with %d" % (path, r.returncode))
+    if os.path.dirname(os.path.realpath(path)) == root and shutil.which("git"):
+        g = subprocess.run(["git", "-C", root, "describe", "--always", "--abbrev=10", "--dirty", "--exclude=*"],
+                           capture_output=True, text=True)
+        if not g.returncode:
+            return r.stdout.strip() + " " + g.stdout.strip()
+    with open(path, "rb") as f:
+        return "%s sha256 %s" % (r.stdout.strip(), hashlib.sha256(f.read()).hexdigest()[:10])
