@@ -3,7 +3,7 @@ _drover() {
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} words=
     COMPREPLY=()
     if [ "$COMP_CWORD" -eq 1 ]; then
-        words="run get list rm info convert merge quantize imatrix prep train bench chat-render logits perplexity synth tokenize verify grammar-check help --help --version"
+        words="run serve get list rm info convert merge quantize imatrix prep train bench chat-render logits perplexity synth tokenize verify grammar-check help --help --version"
     else
         case "${COMP_WORDS[1]} $prev" in
             "run --context-full") words="stop shift" ;;
@@ -11,6 +11,8 @@ _drover() {
             "run --spec") words="auto none ngram draft" ;;
             "run --load") words="map copy" ;;
             "run --numa") words="off distribute isolate" ;;
+            "serve --load") words="map copy" ;;
+            "serve --numa") words="off distribute isolate" ;;
             "info --kv-type") words="f16 bf16 f32 q8_0 q4_0" ;;
             "info --load") words="map copy" ;;
             "info --numa") words="off distribute isolate" ;;
@@ -38,6 +40,7 @@ _drover() {
         if [ -z "$words" ]; then
             case "${COMP_WORDS[1]}:$cur" in
                 run:-*) words="-n --tokens -f --file --system --raw --special --template --chat-template-file --template-kwargs --stop --json-schema --grammar --regex -c --ctx --context-full --kv-type --spec --draft --draft-max --draft-min --samples --ignore-eos --json -q --quiet --no-history --lora -t --threads --load --numa -v --verbose --temp --top-k --top-p --min-p --typical-p -s --seed --repeat-penalty --presence-penalty --frequency-penalty --repeat-last-n --dry-multiplier --dry-base --dry-allowed-length --dry-last-n --dry-breaker --xtc-probability --xtc-threshold --logit-bias --order --logprobs --n-probs -h --help" ;;
+                serve:-*) words="--host -p --port --unix --tls-cert --tls-key --api-key --api-key-file --public-without-key --cors --max-body --max-bodies --max-head --max-conns --max-conns-per-ip --idle-timeout --read-timeout --ping --workers --max-jobs --grace -q --quiet -t --threads --load --numa -v --verbose -h --help" ;;
                 get:-*) words="--again --check --json --tries -h --help" ;;
                 list:-*) words="--json -h --help" ;;
                 rm:-*) words="-h --help" ;;
@@ -57,7 +60,7 @@ _drover() {
                 verify:-*) words="--make --against --json -t --threads --load --numa -v --verbose -h --help" ;;
                 grammar-check:-*) words="-f --file -h --help" ;;
                 help:-*) words="--all -h --help" ;;
-                help:*) words="run get list rm info convert merge quantize imatrix prep train bench chat-render logits perplexity synth tokenize verify grammar-check help" ;;
+                help:*) words="run serve get list rm info convert merge quantize imatrix prep train bench chat-render logits perplexity synth tokenize verify grammar-check help" ;;
                 *) words=$(drover list 2>/dev/null </dev/null | sed -n 's/^\([a-z0-9][a-z0-9.-]*\) .*/\1/p') ;;
             esac
         fi

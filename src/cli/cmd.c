@@ -9,6 +9,7 @@
 
 const command *const cmd_table[] = {
     &cmd_run,
+    &cmd_serve,
     &cmd_get,
     &cmd_list,
     &cmd_rm,

@@ -78,6 +78,7 @@ extern const command cmd_prep;
 extern const command cmd_train;
 extern const command cmd_rm;
 extern const command cmd_run;
+extern const command cmd_serve;
 extern const command cmd_synth;
 extern const command cmd_tokenize;
 extern const command cmd_verify;

@@ -1,0 +1,122 @@
+/* cmd_serve.c - drover serve: models over HTTP. What it does is in src/serve/serve.h. */
+#include <signal.h>
+#include <string.h>
+#include "base/mem.h"
+#include "cli/cache.h"
+#include "cli/model_arg.h"
+#include "serve/serve.h"
+
+typedef struct {
+    dev_args dev;
+    const char *host, *unix_path, *key_file, *cert, *key;
+    opt_list keys, origins;
+    int port, conns, conns_ip, idle, body_s, ping, workers, jobs, grace;
+    size_t max_body, max_bodies, max_head;
+    bool public, quiet;
+} args;
+
+static const opt opts[] = {
+    { .kind = OPT_HEAD, .help = "Where it listens" },
+    { 0, "host", OPT_STR, offsetof(args, host), "ADDRESS", "listen here (127.0.0.1)" },
+    { 'p', "port", OPT_INT, offsetof(args, port), "N", "and on this port; 0: any free one (8080)", 0, 65535 },
+    { 0, "unix", OPT_STR, offsetof(args, unix_path), "PATH", "listen on a socket in the file system instead" },
+    { 0, "tls-cert", OPT_STR, offsetof(args, cert), "FILE", "TLS with this certificate chain (PEM)" },
+    { 0, "tls-key", OPT_STR, offsetof(args, key), "FILE", "and its key (PEM)" },
+    { .kind = OPT_HEAD, .help = "Who may ask" },
+    { 0, "api-key", OPT_LIST, offsetof(args, keys), "[NAME:]KEY[:WEIGHT]",
+      "a key that is asked for; may be given again. Others on this machine can see it: see --api-key-file" },
+    { 0, "api-key-file", OPT_STR, offsetof(args, key_file), "FILE",
+      "keys, one a line; read again at SIGHUP" },
+    { 0, "public-without-key", OPT_FLAG, offsetof(args, public), NULL,
+      "serve all who reach the address, without a key" },
+    { 0, "cors", OPT_LIST, offsetof(args, origins), "ORIGIN",
+      "pages of this origin may ask (https://example.org; *: all); may be given again" },
+    { .kind = OPT_HEAD, .help = "Limits" },
+    { 0, "max-body", OPT_SIZE, offsetof(args, max_body), "BYTES", "of a request (16M)", 1, 1 << 30 },
+    { 0, "max-bodies", OPT_SIZE, offsetof(args, max_bodies), "BYTES",
+      "of all requests that are being read or answered (256M)", 1, 1e12 },
+    { 0, "max-head", OPT_SIZE, offsetof(args, max_head), "BYTES", "of a request's head (32K)", 1024, 1 << 20 },
+    { 0, "max-conns", OPT_INT, offsetof(args, conns), "N",
+      "connections; of more, that which is idle for longest leaves (16384)", 1, 1 << 20 },
+    { 0, "max-conns-per-ip", OPT_INT, offsetof(args, conns_ip), "N",
+      "connections of one address; 0: no limit (0)", 0, 1 << 20 },
+    { 0, "idle-timeout", OPT_INT, offsetof(args, idle), "SECONDS",
+      "a connection without a request, or whose client takes nothing, ends (120)", 1, 86400 },
+    { 0, "read-timeout", OPT_INT, offsetof(args, body_s), "SECONDS",
+      "a request has arrived by then (30)", 1, 86400 },
+    { 0, "ping", OPT_INT, offsetof(args, ping), "SECONDS",
+      "a stream that is silent for so long gets a comment (15)", 1, 86400 },
+    { 0, "workers", OPT_INT, offsetof(args, workers), "N",
+      "threads that read requests: JSON, templates, grammars (2)", 1, 64 },
+    { 0, "max-jobs", OPT_INT, offsetof(args, jobs), "N", "requests that wait for a worker (256)", 1, 1 << 20 },
+    { .kind = OPT_HEAD, .help = "Running" },
+    { 0, "grace", OPT_INT, offsetof(args, grace), "SECONDS",
+      "after SIGTERM, for requests that run; a second SIGTERM ends at once (30)", 1, 86400 },
+    { 'q', "quiet", OPT_FLAG, offsetof(args, quiet), NULL, "no line for each request on stderr" },
+    { .kind = OPT_SUB, .at = offsetof(args, dev), .sub = dev_opts },
+    OPT_END
+};
+
+static void on_signal(int sig)
+{
+    if (sig == SIGHUP) serve_reload();
+    else serve_stop();
+}
+
+static void catch(void)
+{
+    struct sigaction a = { .sa_handler = on_signal, .sa_flags = SA_RESTART };
+    sigemptyset(&a.sa_mask);
+    sigaction(SIGTERM, &a, NULL);
+    sigaction(SIGINT, &a, NULL);
+    sigaction(SIGHUP, &a, NULL);
+}
+
+static void log_line(void *arg, const char *line)
+{
+    (void)arg;
+    fprintf(stderr, "%s\n", line);
+}
+
+static void ready(void *arg, serve *s)
+{
+    const args *a = arg;
+    if (a->unix_path) fprintf(stderr, "drover serve: listening on unix:%s\n", a->unix_path);
+    else fprintf(stderr, "drover serve: listening on %s://%s%s%s:%d\n", a->cert ? "https" : "http",
+                 strchr(a->host, ':') ? "[" : "", a->host, strchr(a->host, ':') ? "]" : "",
+                 http_port(s->http));
+}
+
+static int run(const command *c, int argc, char **argv)
+{
+    args a = { .host = "127.0.0.1", .port = 8080, .grace = 30 };
+    dr_err e = {0};
+    argc = cmd_parse(c, &a, argc, argv);
+    /* opt_list is not NULL-ended when it is full; its last row is spare */
+    const char *keys[OPT_LIST_MAX + 1] = {0}, *origins[OPT_LIST_MAX + 1] = {0};
+    memcpy(keys, a.keys.v, (size_t)a.keys.n * sizeof *keys);
+    memcpy(origins, a.origins.v, (size_t)a.origins.n * sizeof *origins);
+    serve_opt o = {
+        .http = { .address = a.host, .port = a.port, .unix_path = a.unix_path, .keys = keys,
+                  .key_file = a.key_file, .cert = a.cert, .key = a.key, .origins = origins,
+                  .max_body = a.max_body, .max_body_all = a.max_bodies, .max_header = a.max_head,
+                  .max_conns = a.conns, .max_conns_per_ip = a.conns_ip, .idle_s = a.idle,
+                  .body_s = a.body_s, .ping_s = a.ping, .workers = a.workers, .max_jobs = a.jobs,
+                  .log = a.quiet ? NULL : log_line },
+        .models = { .path = (const char *const *)argv, .n = argc, .dev = dev_args_opt(&a.dev) },
+        .grace_s = a.grace, .public_without_key = a.public, .ready = ready, .arg = &a,
+    };
+    catch();
+    return serve_run(&o, &e) == DR_OK ? 0 : cmd_fail(c, &e);
+}
+
+const command cmd_serve = {
+    .name = "serve", .group = GROUP_RUN, .synopsis = "[options] MODEL…",
+    .summary = "answer requests over HTTP",
+    .details =
+        "Serves the models to many clients at once, by the APIs of OpenAI, Anthropic and Ollama.\n"
+        "docs/serve.md says what they can ask for.\n"
+        "\n"
+        "SIGTERM and Ctrl-C let what runs come to its end, SIGHUP reads the keys again.",
+    .min_args = 1, .max_args = -1, .opts = opts, .run = run,
+};
