@@ -88,7 +88,7 @@ LDLIBS    += $(filter -L% -l% -Wl%,$(MPISHOW))
 mpi = $(if $(filter src/dist/comm_mpi.c,$1),$(patsubst -I%,-isystem%,$(filter -I%,$(MPISHOW))))
 endif
 SRC  := $(filter-out src/dist/comm_$(if $(MPI),nompi,mpi).c,$(sort $(wildcard src/*/*.c)))
-OBJ  := $(SRC:%.c=$(O)/%.o)
+OBJ  := $(SRC:%.c=$(O)/%.o) $(O)/src/serve/web_data.o
 MAIN := $(O)/src/cli/main.o
 CLIO := $(filter-out $(MAIN),$(filter $(O)/src/cli/%,$(OBJ)))
 LIBO := $(filter-out $(O)/src/cli/%,$(OBJ))
@@ -132,6 +132,15 @@ $(O)/%.o: %.c
 	@mkdir -p $(@D)
 	$(call say,CC  $<)
 	$(Q)$(CC) $(DR_CFLAGS) -MMD -MP $(call isa,$<) $(call vis,$<) $(call mpi,$<) -c -o $@ $<
+
+# The web page, as C: tools/embed.sh
+WEB := $(sort $(wildcard web/*.*))
+$(O)/src/serve/web_data.c: $(WEB) tools/embed.sh
+	@mkdir -p $(@D)
+	$(Q)tools/embed.sh $(WEB) > $@.new && mv $@.new $@
+$(O)/src/serve/web_data.o: $(O)/src/serve/web_data.c
+	$(call say,CC  $<)
+	$(Q)$(CC) $(DR_CFLAGS) -MMD -MP -c -o $@ $<
 
 # The library of include/drover.h. In the static one too, only the public names are visible.
 lib: $(O)/libdrover.a $(O)/$(SOLIB)

@@ -3,12 +3,14 @@
 #include <signal.h>
 #include <string.h>
 #include "base/os.h"
+#include "serve/web.h"
 
 enum { GRACE_S = 30 };
 
 /* A line for each API: the order does not matter. */
 static const http_route *const ROUTES[] = {
     serve_routes,
+    web_routes,
     NULL
 };
 
