@@ -106,7 +106,7 @@ static int common(const node *x, const int32_t *tok, int n, bool *before)
 {
     int m = x->n < n ? x->n : n, k = 0;
     while (k < m && x->tok[k] == tok[k]) k++;
-    *before = k < m ? tok[k] < x->tok[k] : n < x->n;
+    *before = k < m && tok[k] < x->tok[k];
     return k;
 }
 

@@ -91,7 +91,7 @@ void kv_replace(kv_cache *c, kv_seq *s, int i, int32_t page)
 int kv_grow_pages(const kv_cache *c, const kv_seq *s, int n)
 {
     int take = 0;
-    for (int64_t i = s->len / KV_PAGE; i < pages_for((int64_t)s->len + n); i++)
+    for (int64_t i = s->len / KV_PAGE; n > 0 && i < pages_for((int64_t)s->len + n); i++)
         take += s->page[i] < 0 || c->count[s->page[i]] > 1;
     return take;
 }
@@ -127,7 +127,7 @@ int kv_grow(kv_cache *c, kv_seq *s, int n, dr_err *e)
     if (n > s->max_len - s->len)
         return err_set(e, DR_EINVAL, "the context of %d positions is full (%d held, %d more)",
                        s->max_len, s->len, n);
-    for (int64_t i = s->len / KV_PAGE; i < pages_for((int64_t)s->len + n); i++) {
+    for (int64_t i = s->len / KV_PAGE; n > 0 && i < pages_for((int64_t)s->len + n); i++) {
         bool shared = s->page[i] >= 0 && c->count[s->page[i]] > 1;
         if (s->page[i] >= 0 && !shared) continue;
         if (c->n_free == 0)
