@@ -13,6 +13,7 @@
 
 #define MAX_REPLY ((size_t)1 << 30)
 enum { ID_LEN = 32 };
+const char call_too_long[] = "messages";
 
 typedef struct {
     call_kind kind;
@@ -294,6 +295,11 @@ int call_begin(served *s, const call_opt *o, call **out, int *retry_s, const cha
     buf_init(&c->text, MAX_REPLY);
     int rc = make_plan(s, o, false, &c->plan, param, e);
     if (!rc && o->req.task == ENGINE_GENERATE) rc = call_form(s, o, &c->plan, param, e);
+    if (!rc && c->plan.prompt.n > engine_ctx(s->eng) - (o->req.max_tokens != 0 && o->req.task == ENGINE_GENERATE)) {
+        *param = call_too_long;
+        rc = err_set(e, DR_EINVAL, "the prompt has %lld tokens; the context has room for %d, the reply included",
+                     (long long)c->plan.prompt.n, engine_ctx(s->eng));
+    }
     if (!rc) rc = begin_replies(c, o, e);
     if (!rc) rc = submit(c, o, retry_s, e);
     if (rc) {

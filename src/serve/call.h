@@ -30,6 +30,8 @@ typedef struct {
 void call_opt_init(call_opt *o, const served *s);           /* the model's defaults */
 
 typedef struct call call;
+/* *param where the prompt is longer than the context: a name too, known by its address. */
+extern const char call_too_long[];
 /* DR_EINVAL and what engine_submit says; *param names the field that is wrong (static), or NULL. The call
  * holds s's grammar and ticket, not the model: the caller keeps models_get's hold until call_end. */
 int call_begin(served *s, const call_opt *o, call **out, int *retry_s, const char **param, dr_err *e);

@@ -424,8 +424,8 @@ static int apply_kwargs(const served *s, const call_opt *o, chat_opt *c, dr_err 
     json_t *v;
     if (!o->kwargs) return DR_OK;
     if (!json_is_object(o->kwargs)) return err_set(e, DR_EINVAL, "chat_template_kwargs has to be an object");
-    if (c->kind == CHAT_JINJA) {
-        c->kwargs = o->kwargs;
+    if (c->kind == CHAT_JINJA || (json_object_get(o->kwargs, "documents") && s->chat.template)) {
+        c->kind = CHAT_JINJA, c->kwargs = o->kwargs;
         return DR_OK;
     }
     json_object_foreach((json_t *)(uintptr_t)o->kwargs, key, v) {
@@ -456,6 +456,18 @@ static json_t *all_shaped(const json_t *list, bool short_ids, dr_err *e)
     return out;
 }
 
+/* "documents" has a place of its own beside the variables. *own: what to release. */
+static int split_documents(chat_opt *c, json_t **own, dr_err *e)
+{
+    const json_t *d = json_object_get(c->kwargs, "documents");
+    if (!d) return DR_OK;
+    if (!json_is_array(d)) return err_set(e, DR_EINVAL, "documents has to be a list");
+    *own = json_copy((json_t *)(uintptr_t)c->kwargs);
+    if (!*own || json_object_del(*own, "documents")) return err_nomem(e, 64, "the template's variables");
+    c->documents = d, c->kwargs = *own;
+    return DR_OK;
+}
+
 /* The prompt up to where the last message, the model's own, stands: without what ends a message. */
 static int open_end(const served *s, const chat_opt *c, ids *v, dr_err *e)
 {
@@ -472,7 +484,7 @@ int call_chat(served *s, const call_opt *o, bool text, call_plan *p, const char 
 {
     chat_opt c = s->chat;
     dr_err own = { 0 };
-    json_t *list = NULL;
+    json_t *list = NULL, *kwargs = NULL;
     chat_msg *m = NULL;
     size_t n = json_array_size(o->messages);
     bool use_tools = o->tools && json_array_size(o->tools) && o->tool_choice != CALL_TOOLS_NONE;
@@ -489,7 +501,12 @@ int call_chat(served *s, const call_opt *o, bool text, call_plan *p, const char 
     p->marked = tok_find(s->tok, span_of("<|python_tag|>")) >= 0 || tok_find(s->tok, span_of("[TOOL_CALLS]")) >= 0;
     list = all_shaped(o->messages, p->nine, e);
     if (!list) return bad(param, "messages", e);
-    int rc = DR_OK;
+    int rc = split_documents(&c, &kwargs, e);
+    if (rc) {
+        json_decref(list);
+        json_decref(kwargs);
+        return bad(param, "documents", e);
+    }
     if (!call_format_has_tools(s, &c))
         rc = in_words(list, p->tools, c.kind != CHAT_MISTRAL_V0 && c.kind != CHAT_MISTRAL_V0_1, e);
     else c.tools = p->tools;
@@ -520,5 +537,6 @@ int call_chat(served *s, const call_opt *o, bool text, call_plan *p, const char 
     else *param = "messages";
     mem_free(m);
     json_decref(list);
+    json_decref(kwargs);
     return rc;
 }

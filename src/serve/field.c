@@ -14,6 +14,15 @@ static bool says_nothing(const json_t *v)
            (json_is_object(v) && !json_object_size(v));
 }
 
+/* Whether word is among those of list, which have a | between. */
+static bool one_of(const char *list, const char *word)
+{
+    size_t n = word ? strlen(word) : 0;
+    for (const char *p = list; word && p; p = strchr(p, '|'), p = p ? p + 1 : NULL)
+        if (strcspn(p, "|") == n && !strncmp(p, word, n)) return true;
+    return false;
+}
+
 static int wants(const field *f, const char *inside, const char *what, dr_err *e)
 {
     return err_set(e, DR_EINVAL, "%s%s has to be %s", inside, f->name, what);
@@ -72,19 +81,23 @@ static int take(const field *f, json_t *v, void *to, const char *inside, dr_err 
         return DR_OK;
     case FIELD_UNUSED:
         return DR_OK;
+    case FIELD_SET: return f->set(to, f, v, e);
     case FIELD_REFUSED:
-        if (says_nothing(v)) return DR_OK;
+        if (says_nothing(v) || one_of(f->also, json_string_value(v))) return DR_OK;
         return err_set(e, DR_EUNSUPPORTED, "%s%s is not supported%s%s", inside, f->name, f->why ? ": " : "",
                        f->why ? f->why : "");
     }
     return DR_OK;
 }
 
-static int unknown(const field *table, const char *key, const char *inside, dr_err *e)
+static bool is_in(const field *f, unsigned of) { return !f->of || (f->of & of); }
+
+static int unknown(const field *table, unsigned of, const char *key, const char *inside, dr_err *e)
 {
     const char *names[NAMES];
     int n = 0;
-    for (const field *f = table; f->name && n < NAMES; f++) names[n++] = f->name;
+    for (const field *f = table; f->name && n < NAMES; f++)
+        if (is_in(f, of)) names[n++] = f->name;
     const char *near = strlen(key) < 64 ? near_miss(key, names, n) : NULL;
     return err_set(e, DR_EINVAL, "%s%.100s is not a field that is known here%s%s%s", inside, key,
                    near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
@@ -93,12 +106,18 @@ static int unknown(const field *table, const char *key, const char *inside, dr_e
 int fields_read(const field *table, const json_t *o, void *to, const char *inside, const char **param,
                 dr_err *e)
 {
+    return fields_read_of(table, ~0u, o, to, inside, param, e);
+}
+
+int fields_read_of(const field *table, unsigned of, const json_t *o, void *to, const char *inside,
+                   const char **param, dr_err *e)
+{
     const char *key;
     json_t *v;
     json_object_foreach((json_t *)(uintptr_t)o, key, v) {
         const field *f = table;
-        while (f->name && strcmp(f->name, key)) f++;
-        int rc = !f->name ? unknown(table, key, inside, e) : json_is_null(v) ? DR_OK : take(f, v, to, inside, e);
+        while (f->name && (!is_in(f, of) || strcmp(f->name, key))) f++;
+        int rc = !f->name ? unknown(table, of, key, inside, e) : json_is_null(v) ? DR_OK : take(f, v, to, inside, e);
         if (rc != DR_OK) {
             *param = key;
             return rc;
@@ -106,7 +125,7 @@ int fields_read(const field *table, const json_t *o, void *to, const char *insid
     }
     for (const field *f = table; f->name; f++) {
         const json_t *is = f->must ? json_object_get(o, f->name) : NULL;
-        if (!f->must || (is && !json_is_null(is))) continue;
+        if (!f->must || !is_in(f, of) || (is && !json_is_null(is))) continue;
         *param = f->name;
         return err_set(e, DR_EINVAL, "%s%s is missing", inside, f->name);
     }

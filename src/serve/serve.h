@@ -31,5 +31,5 @@ void serve_stop(void);
 void serve_reload(void);                /* keys again, at the next tick */
 
 /* ---- the APIs' routes */
-extern const http_route serve_routes[];
+extern const http_route serve_routes[], openai_routes[];
 #endif

@@ -1,0 +1,179 @@
+/* api_openai.c - OpenAI's routes: chat, completions, models; responses and embeddings are in
+ * files of their own. Fields are in oai_fields.c, replies in oai_reply.c. */
+#include <string.h>
+#include "base/mem.h"
+#include "serve/oai.h"
+#include "serve/serve.h"
+
+/* ---- what all share */
+
+void oai_refuse(http_reply *o, int code, int retry_s, const char *param, const dr_err *e)
+{
+    bool full = param == call_too_long;
+    if (code == DR_EBUSY) http_head(o, "Retry-After", "%d", retry_s > 0 ? retry_s : 1);
+    http_error(o, HTTP_OPENAI, http_status(code), full ? "invalid_request_error" : NULL,
+               full ? "context_length_exceeded" : NULL, param, "%s", e->msg);
+}
+
+bool oai_open(oai_model *m, const http_req *q, http_reply *o, const json_t *body)
+{
+    dr_err e = { 0 };
+    serve *s = q->arg;
+    const json_t *name = json_object_get(body, "model");
+    *m = (oai_model){ .ms = s->models };
+    if (name && !json_is_null(name) && !json_is_string(name)) {
+        http_error(o, HTTP_OPENAI, 400, NULL, NULL, "model", "model has to be a string");
+        return false;
+    }
+    m->s = models_get(m->ms, json_string_value(name), &m->adapter, &e);
+    if (m->s) return true;
+    if (e.code == DR_EBUSY) http_head(o, "Retry-After", "5");
+    http_error(o, HTTP_OPENAI, http_status(e.code), e.code == DR_ENOTFOUND ? "invalid_request_error" : NULL,
+               e.code == DR_ENOTFOUND ? "model_not_found" : NULL, "model", "%s", e.msg);
+    return false;
+}
+
+void oai_prompts_free(ids *p, int n)
+{
+    for (int i = 0; p && i < n; i++) ids_free(&p[i]);
+    mem_free(p);
+}
+
+static int prompt_ids(const served *s, const json_t *v, const char *name, ids *out, dr_err *e)
+{
+    int rc = DR_OK;
+    for (size_t i = 0; i < json_array_size(v) && !rc; i++) {
+        const json_t *x = json_array_get(v, i);
+        json_int_t id = json_integer_value(x);
+        if (!json_is_integer(x))
+            return err_set(e, DR_EINVAL, "%s has to be a text, a list of texts, of ids or of lists of ids", name);
+        if (id < 0 || id >= tok_count(s->tok))
+            return err_set(e, DR_EINVAL, "%s: there is no token %lld; ids are below %d", name, (long long)id,
+                           tok_count(s->tok));
+        rc = ids_put(out, (int32_t)id, e);
+    }
+    return rc;
+}
+
+static int prompt_text(served *s, const json_t *v, ids *out, dr_err *e)
+{
+    call_opt c;
+    call_opt_init(&c, s);
+    c.prompt = (span){ json_string_value(v), json_string_length(v) };
+    return call_prompt(s, &c, out, NULL, NULL, e);
+}
+
+int oai_prompts(const served *s, const json_t *v, const char *name, ids **out, int *n, dr_err *e)
+{
+    const json_t *first = json_array_get(v, 0);
+    bool many = json_is_array(v) && !json_is_integer(first);
+    size_t count = many ? json_array_size(v) : 1;
+    int rc = DR_OK;
+    if (!v) return err_set(e, DR_EINVAL, "%s is missing", name);
+    if (json_is_array(v) && !first) return err_set(e, DR_EINVAL, "%s is an empty list", name);
+    if (count > OAI_PROMPTS)
+        return err_set(e, DR_EINVAL, "%s has %zu entries; at most %d are possible", name, count, OAI_PROMPTS);
+    ids *all = mem_zalloc(count, sizeof *all);
+    if (!all) return err_nomem(e, count * sizeof *all, "prompts");
+    for (size_t i = 0; i < count && !rc; i++) {
+        const json_t *one = many ? json_array_get(v, i) : v;
+        if (json_is_string(one)) rc = prompt_text((served *)(uintptr_t)s, one, &all[i], e);
+        else if (json_is_array(one)) rc = prompt_ids(s, one, name, &all[i], e);
+        else
+            rc = err_set(e, DR_EINVAL, "%s has to be a text, a list of texts, of ids or of lists of ids", name);
+        if (!rc && !all[i].n) rc = err_set(e, DR_EINVAL, "%s[%zu] is empty", name, i);
+    }
+    if (rc) {
+        oai_prompts_free(all, (int)count);
+        return rc;
+    }
+    *out = all, *n = (int)count;
+    return DR_OK;
+}
+
+/* ---- chat and completions */
+
+static void post(const http_req *q, http_reply *o, int api)
+{
+    dr_err e = { 0 };
+    oai_model m;
+    oai_req r = { 0 };
+    const char *param = NULL;
+    ids *prompts = NULL;
+    int n = 0;
+    json_t *body = http_json(q, &e);
+    if (!body) {
+        http_error(o, HTTP_OPENAI, http_status(e.code), NULL, NULL, NULL, "%s", e.msg);
+        return;
+    }
+    if (!oai_open(&m, q, o, body)) {
+        json_decref(body);
+        return;
+    }
+    int rc = oai_read(&r, api, body, m.s, &param, &e);
+    if (!rc && api == OAI_CHAT && !json_is_array(r.c.messages)) {
+        param = "messages";
+        rc = err_set(&e, DR_EINVAL, r.c.messages ? "messages has to be a list" : "messages is missing");
+    }
+    if (!rc && api == OAI_TEXT && (rc = oai_prompts(m.s, r.prompt, "prompt", &prompts, &n, &e))) param = "prompt";
+    if (!rc && api == OAI_TEXT && n * r.n > OAI_PROMPTS) {
+        param = "n";
+        rc = err_set(&e, DR_EINVAL, "%d prompts and n = %d are %d choices; at most %d are possible", n, r.n, n * r.n,
+                     OAI_PROMPTS);
+    }
+    if (!rc) {
+        oai_answer(q, o, &r, &m, prompts, n);
+    } else {
+        oai_refuse(o, rc, 0, param, &e);
+        oai_prompts_free(prompts, n);
+        oai_req_free(&r);
+        models_put(m.ms, m.s);
+    }
+    json_decref(body);
+}
+
+static void post_chat(const http_req *q, http_reply *o) { post(q, o, OAI_CHAT); }
+static void post_text(const http_req *q, http_reply *o) { post(q, o, OAI_TEXT); }
+
+/* ---- models */
+
+typedef struct { json_t *list; const char *want; json_t *found; } rows;
+
+static void on_row(void *arg, const models_row *row)
+{
+    rows *w = arg;
+    json_t *o = json_pack("{s:s, s:s, s:I, s:s, s:s?, s:b}", "id", row->id, "object", "model", "created",
+                          (json_int_t)row->created, "owned_by", "drover", "parent", row->parent, "loaded", row->open);
+    if (w->want && !strcmp(w->want, row->id) && !w->found) w->found = json_incref(o);
+    json_array_append_new(w->list, o);
+}
+
+static void get_models(const http_req *q, http_reply *o)
+{
+    serve *s = q->arg;
+    rows w = { .list = json_array() };
+    models_each(s->models, on_row, &w);
+    http_put_json(o, 200, json_pack("{s:s, s:o}", "object", "list", "data", w.list));
+}
+
+static void get_model(const http_req *q, http_reply *o)
+{
+    serve *s = q->arg;
+    rows w = { .list = json_array(), .want = q->rest };
+    models_each(s->models, on_row, &w);
+    if (w.found) http_put_json(o, 200, w.found);
+    else
+        http_error(o, HTTP_OPENAI, 404, "invalid_request_error", "model_not_found", "model",
+                   "there is no model '%.100s'", q->rest);
+    json_decref(w.list);
+}
+
+const http_route openai_routes[] = {
+    { "POST", "/v1/chat/completions", HTTP_OPENAI, 0, post_chat },
+    { "POST", "/v1/completions", HTTP_OPENAI, 0, post_text },
+    { "POST", "/v1/responses", HTTP_OPENAI, 0, oai_responses },
+    { "POST", "/v1/embeddings", HTTP_OPENAI, 0, oai_embeddings },
+    { "GET", "/v1/models", HTTP_OPENAI, HTTP_INLINE, get_models },
+    { "GET", "/v1/models/*", HTTP_OPENAI, HTTP_INLINE, get_model },
+    { NULL }
+};
