@@ -18,7 +18,7 @@
 #include "base/os.h"
 #include "serve/http_priv.h"
 
-enum { EVENTS = 64, TICK_MS = 100, FILES_BESIDE = 64, PEM_MAX = 1 << 20 };
+enum { EVENTS = 64, TICK_MS = 100, LOOK_NS = 250000000, FILES_BESIDE = 64, PEM_MAX = 1 << 20 };
 
 /* ---- the socket */
 
@@ -261,7 +261,6 @@ static bool drained(http *h, int64_t now)
         h->drain_until = now + (int64_t)(h->stop - 1) * 1000000000;
         h->stop = 0;
         if (!h->draining) mhd.quiesce_daemon(h->d);
-        else if (!h->quiet) {}
         h->draining = true;
         return false;
     }
@@ -314,7 +313,7 @@ int http_run(http *h, void (*tick)(void *arg), void *arg, dr_err *e)
             count_open(h);
             if (tick) tick(arg);
         }
-        if (now - h->last_look >= 1000000000) {
+        if (now - h->last_look >= LOOK_NS) {
             h->last_look = now;
             conn_look(h, now);
         }

@@ -23,11 +23,6 @@ static http_conn *conn_of(struct MHD_Connection *mc)
 
 static void suspend(http_conn *c)
 {
-    http *h = c->h;
-    if (!c->watched) {          // once for the connection: an edge is enough
-        struct epoll_event ev = { .events = EPOLLRDHUP | EPOLLET, .data.ptr = c };
-        c->watched = !epoll_ctl(h->poll, EPOLL_CTL_ADD, c->fd, &ev);
-    }
     c->suspended = true;
     mhd.suspend_connection(c->mc);
 }
@@ -176,6 +171,8 @@ void conn_woken(http_conn *c, bool job_done)
 
 void conn_left(http_conn *c)
 {
+    c->half = true;             // what it sent before may be unread
+    if (c->state < CONN_JOB) return;
     c->gone = true;
     if (c->state != CONN_FILL && c->state != CONN_STREAM) return;
     source_close(c);
@@ -352,6 +349,7 @@ static enum MHD_Result request_complete(http_conn *c)
         pump(c);
         return MHD_YES;
     }
+    if (c->half) return MHD_NO;
     if (!work_push(c->h, c)) {
         refuse(c, 429, NULL, NULL, "too many requests wait: try later");
         http_head(&c->reply, "Retry-After", "1");
@@ -460,6 +458,8 @@ void conn_notify(void *arg, struct MHD_Connection *mc, void **socket_context,
         c->h = h, c->mc = mc, c->fd = i ? i->connect_fd : -1;
         c->since = os_now_ns();
         address(c);
+        struct epoll_event ev = { .events = EPOLLRDHUP | EPOLLET, .data.ptr = c };
+        c->watched = !epoll_ctl(h->poll, EPOLL_CTL_ADD, c->fd, &ev);
         if (h->n_conns >= h->o.max_conns) make_room(h);
         c->next = h->conns;
         if (c->next) c->next->prev = c;
@@ -493,8 +493,9 @@ void conn_look(http *h, int64_t now)
 {
     for (http_conn *c = h->conns, *next; c; c = next) {
         next = c->next;
-        if (c->state == CONN_IDLE ? past(c->since, now, h->o.idle_s) :
-            (c->state == CONN_HEAD || c->state == CONN_BODY) && past(c->since, now, h->o.body_s))
+        /* libmicrohttpd misses an end that came with the last bytes */
+        if (c->state < CONN_JOB &&
+            (c->half || past(c->since, now, c->state == CONN_IDLE ? h->o.idle_s : h->o.body_s)))
             conn_cut(c);
         else if (c->state == CONN_STREAM && c->suspended && c->open && c->reply.source->ping &&
                  past(c->written, now, h->o.ping_s)) {

@@ -6,7 +6,7 @@
  *     bytes) -> REPLY (can be queued) -> STREAM (libmicrohttpd asks for bytes) -> IDLE
  *
  * In JOB and FILL, and in STREAM while there is nothing to write, libmicrohttpd's connection is suspended: it
- * neither reads nor notices that the client left. h->poll watches the socket for that.
+ * neither reads nor notices that the client left. h->poll watches all sockets for that.
  *
  * Ownership: a http_conn lives as long as its socket. libmicrohttpd frees no suspended connection, so a worker
  * that holds one may use it until it put it on h->woken. */
@@ -30,7 +30,8 @@ struct http_conn {
     http_conn *next_woken;              /* h->woken, h->jobs: under h->lock */
     bool woken, job_done;               /* under h->lock */
     conn_state state;
-    bool suspended, watched, gone, cut; /* cut: the socket was shut down by us */
+    bool suspended, watched;
+    bool half, gone, cut;               /* no more comes from it; its request is given up; shut down by us */
     char addr[HTTP_ADDR_MAX];
     int64_t since;                      /* os_now_ns of the state's begin: IDLE, HEAD */
     int64_t written;                    /* of the last bytes that the source gave */

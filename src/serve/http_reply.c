@@ -2,9 +2,10 @@
 #include <stdarg.h>
 #include <string.h>
 #include "base/mem.h"
+#include "format/json.h"
 #include "serve/http_priv.h"
 
-enum { JSON_VALUES_MAX = 4 << 20, JSON_DEPTH_MAX = 200 };
+enum { JSON_BUDGET = 64 << 20 };             /* bytes that a body's tree may cost, beside 4 times its own */
 
 void reply_free(http_reply *o)
 {
@@ -112,45 +113,11 @@ int http_status(int code)
     return 500;
 }
 
-/* How many values and how deep, before memory is taken for them: each costs a hundred times its bytes. */
-static int measure(span b, dr_err *e)
-{
-    size_t values = 1, depth = 0, most = 0;
-    bool text = false;
-    for (size_t i = 0; i < b.n; i++) {
-        char c = b.p[i];
-        if (text) {
-            if (c == '\\') i++;
-            else if (c == '"') text = false;
-        } else if (c == '"') {
-            text = true;
-        } else if (c == '[' || c == '{') {
-            if (++depth > most) most = depth;
-            values++;
-        } else if (c == ']' || c == '}') {
-            if (depth) depth--;
-        } else if (c == ',' || c == ':') {
-            values++;
-        }
-    }
-    if (values > JSON_VALUES_MAX)
-        return err_set(e, DR_EINVAL, "the body's JSON has more than %d values", JSON_VALUES_MAX);
-    if (most > JSON_DEPTH_MAX)
-        return err_set(e, DR_EINVAL, "the body's JSON is nested deeper than %d", JSON_DEPTH_MAX);
-    return DR_OK;
-}
-
 json_t *http_json(const http_req *r, dr_err *e)
 {
-    json_error_t je;
     if (!r->body.n) return err_set(e, DR_EINVAL, "the body is empty: a JSON object is wanted"), NULL;
-    if (measure(r->body, e) != DR_OK) return NULL;
-    json_t *v = json_loadb(r->body.p, r->body.n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &je);
-    if (!v) {
-        err_set(e, DR_EINVAL, "the body is not JSON: line %d, column %d: %s", je.line, je.column, je.text);
-        return NULL;
-    }
-    if (json_is_object(v)) return v;
+    json_t *v = json_read(r->body.p, r->body.n, JSON_BUDGET + 4 * r->body.n, "the body", e);
+    if (!v || json_is_object(v)) return v;
     json_decref(v);
     return err_set(e, DR_EINVAL, "the body is JSON, but not an object"), NULL;
 }
