@@ -6,65 +6,48 @@
  *
  * The names are llama-server's; vLLM's (prompt, add_special_tokens) are understood, too. */
 #include <string.h>
-#include "serve/call.h"
+#include "serve/answer.h"
 #include "serve/field.h"
-#include "serve/serve.h"
+#include "serve/json_out.h"
 
 enum { TEXT_MAX = 256 << 20 };
 
 /* ---- what a request says */
 
 typedef struct {
-    const char *model, *content, *prompt;
+    const char *model, *content;
     const json_t *messages, *tools, *kwargs, *tokens;
     bool add_special, parse_special, with_pieces, go_on;
 } asked;
 #define AT(f) offsetof(asked, f)
 
-static const field tokenize_fields[] = {
-    { "model", FIELD_TEXT, AT(model) },
-    { "content", FIELD_TEXT, AT(content) },
-    { "prompt", FIELD_TEXT, AT(prompt) },
-    { "messages", FIELD_LIST, AT(messages), 1, 1 << 20 },
-    { "tools", FIELD_LIST, AT(tools) },
-    { "chat_template_kwargs", FIELD_OBJECT, AT(kwargs) },
-    { "add_special", FIELD_BOOL, AT(add_special) },
-    { "add_special_tokens", FIELD_BOOL, AT(add_special) },
-    { "parse_special", FIELD_BOOL, AT(parse_special) },
-    { "with_pieces", FIELD_BOOL, AT(with_pieces) },
-    { "return_token_strs", FIELD_BOOL, AT(with_pieces) },
-    { "continue_final_message", FIELD_BOOL, AT(go_on) },
-    { .name = NULL }
-};
 
-static const field detokenize_fields[] = {
-    { "model", FIELD_TEXT, AT(model) },
-    { "tokens", FIELD_LIST, AT(tokens), .must = true },
-    { .name = NULL }
-};
-
-static const field template_fields[] = {
-    { "model", FIELD_TEXT, AT(model) },
-    { "messages", FIELD_LIST, AT(messages), 1, 1 << 20, true },
-    { "tools", FIELD_LIST, AT(tools) },
-    { "chat_template_kwargs", FIELD_OBJECT, AT(kwargs) },
-    { "continue_final_message", FIELD_BOOL, AT(go_on) },
+enum { TOKENIZE = 1, DETOKENIZE = 2, TEMPLATE = 4, ALL = 7, CHAT = TOKENIZE | TEMPLATE };
+static const field FIELDS[] = {
+    { "model", FIELD_TEXT, AT(model), .of = ALL },
+    { "content", FIELD_TEXT, AT(content), .of = TOKENIZE },
+    { "prompt", FIELD_TEXT, AT(content), .of = TOKENIZE },
+    { "messages", FIELD_LIST, AT(messages), .of = CHAT },
+    { "tools", FIELD_ANY, AT(tools), .of = CHAT },
+    { "chat_template_kwargs", FIELD_OBJECT, AT(kwargs), .of = CHAT },
+    { "continue_final_message", FIELD_BOOL, AT(go_on), .of = CHAT },
+    { "add_special", FIELD_BOOL, AT(add_special), .of = TOKENIZE },
+    { "add_special_tokens", FIELD_BOOL, AT(add_special), .of = TOKENIZE },
+    { "parse_special", FIELD_BOOL, AT(parse_special), .of = TOKENIZE },
+    { "with_pieces", FIELD_BOOL, AT(with_pieces), .of = TOKENIZE },
+    { "return_token_strs", FIELD_BOOL, AT(with_pieces), .of = TOKENIZE },
+    { "tokens", FIELD_ANY, AT(tokens), .of = DETOKENIZE },
     { .name = NULL }
 };
 
 /* The body read and the model held. NULL: *o is the error. */
-static served *begin(const http_req *r, http_reply *o, const field *t, asked *a, json_t **doc)
+static served *begin(const http_req *r, http_reply *o, unsigned api, asked *a, json_t **doc)
 {
-    serve *all = r->arg;
     const char *param = NULL;
     dr_err e = {0};
-    served *s = NULL;
-    *doc = http_json(r, &e);
-    if (*doc && fields_read(t, *doc, a, "", &param, &e) == DR_OK) s = models_get(all->models, a->model, NULL, &e);
-    if (s) return s;
-    http_error(o, HTTP_OPENAI, http_status(e.code), NULL, e.code == DR_ENOTFOUND ? "model_not_found" : NULL,
-               param, "%s", e.msg);
-    json_decref(*doc);
+    if ((*doc = http_json(r, &e)) && fields_read_of(FIELDS, api, *doc, a, "", &param, &e) == DR_OK)
+        return answer_model(r, o, HTTP_OPENAI, a->model, NULL);
+    http_error(o, HTTP_OPENAI, http_status(e.code), NULL, NULL, param, "%s", e.msg);
     return NULL;
 }
 
@@ -118,13 +101,15 @@ static void post_tokenize(const http_req *r, http_reply *o)
     dr_err e = {0};
     ids v = {0};
     json_t *doc, *list = NULL, *out = NULL;
-    served *s = begin(r, o, tokenize_fields, &a, &doc);
-    if (!s) return;
-    const char *text = a.content ? a.content : a.prompt;
+    served *s = begin(r, o, TOKENIZE, &a, &doc);
+    if (!s) {
+        json_decref(doc);
+        return;
+    }
     int flags = (a.add_special ? TOK_BOS : 0) | (a.parse_special ? TOK_SPECIAL : 0), rc;
-    if (!text == !a.messages) rc = err_set(&e, DR_EINVAL, "one of content, prompt and messages is wanted");
+    if (!a.content == !a.messages) rc = err_set(&e, DR_EINVAL, "one of content (or prompt) and messages is wanted");
     else if (a.messages) rc = conversation(s, &a, &v, NULL, &param, &e);
-    else rc = tok_encode(s->tok, span_of(text), flags, &v, &e);
+    else rc = tok_encode(s->tok, span_of(a.content), flags, &v, &e);
     if (rc == DR_OK) list = json_array();
     for (int64_t i = 0; rc == DR_OK && i < v.n; i++)
         json_array_append_new(list, a.with_pieces ? json_pack("{s:i, s:o}", "id", (int)v.p[i], "piece",
@@ -145,9 +130,12 @@ static void post_detokenize(const http_req *r, http_reply *o)
     buf text = { .cap_max = TEXT_MAX };
     json_t *doc, *x;
     size_t i;
-    served *s = begin(r, o, detokenize_fields, &a, &doc);
-    if (!s) return;
-    int rc = DR_OK;
+    served *s = begin(r, o, DETOKENIZE, &a, &doc);
+    if (!s) {
+        json_decref(doc);
+        return;
+    }
+    int rc = json_is_array(a.tokens) ? DR_OK : err_set(&e, DR_EINVAL, "tokens has to be a list of ids");
     json_array_foreach((json_t *)(uintptr_t)a.tokens, i, x) {
         json_int_t id = json_integer_value(x);
         if (!json_is_integer(x) || id < 0 || id >= tok_count(s->tok))
@@ -173,8 +161,11 @@ static void post_template(const http_req *r, http_reply *o)
     ids v = {0};
     buf text = { .cap_max = TEXT_MAX };
     json_t *doc;
-    served *s = begin(r, o, template_fields, &a, &doc);
-    if (!s) return;
+    served *s = begin(r, o, TEMPLATE, &a, &doc);
+    if (!s) {
+        json_decref(doc);
+        return;
+    }
     int rc = conversation(s, &a, &v, &text, &param, &e);
     if (rc == DR_OK && text.bad) rc = err_nomem(&e, text.n, "the prompt");
     json_t *out = rc == DR_OK ? json_pack("{s:o, s:I}", "prompt", text_json(buf_span(&text)), "count",
