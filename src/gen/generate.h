@@ -3,6 +3,7 @@
 #ifndef GEN_GENERATE_H
 #define GEN_GENERATE_H
 #include "gen/grammar.h"
+#include "gen/reply.h"
 #include "gen/sample.h"
 #include "gen/session.h"
 #include "gen/spec.h"
@@ -16,8 +17,6 @@ typedef enum {
 } gen_finish;
 const char *gen_finish_name(gen_finish f);  /* "stop", "stop", "length", "context", "cancel" */
 
-enum { GEN_MAX_STOP = 64 };
-
 typedef struct {
     span text;                      /* whole characters that can be shown now; may be empty */
     int32_t id;                     /* the token just picked */
@@ -29,7 +28,7 @@ typedef struct {
     uint64_t sample_index;          /* which of n samples: keys the random numbers */
     int max_tokens;                 /* 0: until the context is full */
     const char *const *stop;
-    int n_stop;
+    int n_stop;                     /* at most REPLY_MAX_STOP */
     bool show_special;              /* control tokens are part of the text */
     bool ignore_eos;
     bool shift;                     /* context full: drop the oldest half and go on, else stop */

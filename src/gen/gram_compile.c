@@ -714,6 +714,7 @@ static grammar *tables(draft *d, const vtrie *v, dr_err *e)
     uint8_t byte_of[256];
     grammar *c = mem_zalloc(1, sizeof *c);
     if (!c) return err_nomem(e, sizeof *c, g->what), NULL;
+    atomic_init(&c->held, 1);
     c->v = v;
     c->n_nodes = (uint32_t)d->n;
     c->n_cls = columns(d, c, byte_of);
@@ -799,9 +800,15 @@ grammar *grammar_new(grammar_kind k, span s, const vtrie *v, dr_err *e)
     return c;
 }
 
+grammar *grammar_hold(grammar *c)
+{
+    atomic_fetch_add_explicit(&c->held, 1, memory_order_relaxed);
+    return c;
+}
+
 void grammar_free(grammar *c)
 {
-    if (!c) return;
+    if (!c || atomic_fetch_sub_explicit(&c->held, 1, memory_order_acq_rel) > 1) return;
     mem_free(c->next);
     mem_free(c->flag);
     mem_free(c->call_at);

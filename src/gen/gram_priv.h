@@ -4,6 +4,7 @@
  * (node, stack of nodes to return to). Node 0 is dead, node 1 is the end of the text. */
 #ifndef GEN_GRAM_PRIV_H
 #define GEN_GRAM_PRIV_H
+#include <stdatomic.h>
 #include "gen/gram_ir.h"
 #include "gen/grammar.h"
 
@@ -42,6 +43,7 @@ struct grammar {
     uint16_t *height;       /* (n_nodes,) stack that this takes */
     gplain *plain;          /* (n_nodes,) */
     size_t bytes;
+    atomic_int held;        /* by so many; grammar_free lets one go */
 };
 
 /* While compiling: nodes with ranges. */

@@ -21,7 +21,9 @@ typedef struct matcher matcher;
  * that is wrong is DR_EFORMAT; one that nothing satisfies is DR_EINVAL. Time and memory are bounded:
  * at most about two seconds and 130 MB, whatever the text. */
 grammar *grammar_new(grammar_kind k, span text, const vtrie *v, dr_err *e);
-void grammar_free(grammar *g);                           /* NULL is fine */
+/* One more that holds it: each lets go by grammar_free, from whichever thread. Returns g. */
+grammar *grammar_hold(grammar *g);
+void grammar_free(grammar *g);                           /* NULL is fine; the last one frees */
 /* Tokens of the shortest text: an upper bound as docs/constrained.md says. */
 uint32_t grammar_shortest(const grammar *g);
 size_t grammar_bytes(const grammar *g);

@@ -25,6 +25,7 @@ struct sampler {
     uint32_t *mark;         /* [V] counts or repeat lengths; all 0 between uses */
     int32_t *z;             /* [max_history] DRY's match lengths */
     bool *breaker;          /* [V], or NULL without DRY */
+    bool shared;            /* options change: o's bias and breakers are borrowed, breaker is clear between picks */
     sample_bias *bias;
     sample_prob *top;       /* [n_probs] */
     const uint64_t *mask;   /* borrowed; NULL: every token may be chosen */
@@ -206,7 +207,7 @@ static double mass(const sampler *s)
 
 static void add_bias(sampler *s)
 {
-    for (int i = 0; i < s->o.n_bias; i++) s->x[s->bias[i].id] += s->bias[i].add;
+    for (int i = 0; i < s->o.n_bias; i++) s->x[s->o.bias[i].id] += s->o.bias[i].add;
 }
 
 static void add_penalties(sampler *s, const int32_t *h, int64_t n)
@@ -404,6 +405,14 @@ static void apply_mask(sampler *s)
     }
 }
 
+static void mark_breakers(sampler *s, bool to)
+{
+    const sample_opt *o = &s->o;
+    for (int64_t i = 0; i < o->n_dry_breakers; i++)
+        if (o->dry_breakers[i] >= 0 && o->dry_breakers[i] < s->n_vocab)
+            s->breaker[o->dry_breakers[i]] = to;
+}
+
 /* Mask, bias, penalties and DRY into x, and a fresh full set. */
 static int start(sampler *s, const float *logits, const int32_t *h, int64_t n, int32_t *best,
                  dr_err *e)
@@ -415,7 +424,11 @@ static int start(sampler *s, const float *logits, const int32_t *h, int64_t n, i
     add_bias(s);
     if (o->repeat_penalty != 1 || o->presence_penalty != 0 || o->frequency_penalty != 0)
         add_penalties(s, h, n);
-    if (s->breaker) add_dry(s, h, n);
+    if (o->dry_multiplier > 0) {
+        if (s->shared) mark_breakers(s, true);
+        add_dry(s, h, n);
+        if (s->shared) mark_breakers(s, false);
+    }
     open_set(s);
     return best_of(s->x, s->n_vocab, &s->max, best, e);
 }
@@ -593,12 +606,36 @@ sampler *sampler_new(const sample_opt *o, int32_t n_vocab, int64_t max_history, 
         err_nomem(e, (size_t)n_vocab * 24, "the sampler");
         return NULL;
     }
-    for (int64_t i = 0; s->breaker && i < o->n_dry_breakers; i++)
-        if (o->dry_breakers[i] >= 0 && o->dry_breakers[i] < n_vocab)
-            s->breaker[o->dry_breakers[i]] = true;
+    if (s->breaker) mark_breakers(s, true);
     s->o.bias = s->bias;
     s->o.dry_breakers = NULL;
     return s;
+}
+
+sampler *sampler_new_shared(int32_t n_vocab, int64_t max_history, int n_probs, dr_err *e)
+{
+    sample_opt o = sample_opt_default();
+    o.typical_p = 0.5f, o.dry_multiplier = 1, o.logprobs = true, o.n_probs = n_probs;
+    sampler *s = sampler_new(&o, n_vocab, max_history, e);
+    if (s) s->shared = true;
+    return s;
+}
+
+void sampler_use(sampler *s, const sample_opt *o, const uint64_t *mask)
+{
+    DR_ASSERT(s->shared);
+    s->o = *o;
+    s->mask = mask;
+}
+
+int sampler_report(sampler *s, const float *logits, int32_t id, sample_result *r, dr_err *e)
+{
+    float max;
+    int32_t best;
+    *r = (sample_result){ .id = id };
+    int rc = best_of(logits, s->n_vocab, &max, &best, e);
+    if (!rc) report_raw(s, logits, r);
+    return rc;
 }
 
 void sampler_free(sampler *s)

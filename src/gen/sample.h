@@ -76,6 +76,15 @@ void sampler_free(sampler *s);                               /* NULL is fine */
  * all. The others' logits are -inf before anything else happens. */
 void sampler_mask(sampler *s, const uint64_t *mask);
 
+/* One sampler for picks with changing options, as a batch has: everything that any of them needs is
+ * taken here, for up to n_probs best tokens. sampler_use sets what the next picks go by; the options were
+ * checked, and they, their bias and their breakers are borrowed until the next sampler_use. */
+sampler *sampler_new_shared(int32_t n_vocab, int64_t max_history, int n_probs, dr_err *e);
+void sampler_use(sampler *s, const sample_opt *o, const uint64_t *mask);
+/* Log-probability of token id by these logits, and the best n_probs of the options in use, as a pick
+ * reports them. DR_EINVAL as for a pick. */
+int sampler_report(sampler *s, const float *logits, int32_t id, sample_result *r, dr_err *e);
+
 /* Choose the token at `pos` of sample number `sample`. history: the tokens so far, prompt
  * included, newest last. A NaN, +inf or all -inf among the logits is an error. */
 int sampler_pick(sampler *s, const float *logits, const int32_t *history, int64_t n_history,

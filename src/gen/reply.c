@@ -1,0 +1,179 @@
+/* reply.c - see reply.h. */
+#include "gen/reply.h"
+#include <string.h>
+#include "base/mem.h"
+
+size_t reply_token_bytes(const tokenizer *t)
+{
+    size_t most = 16;
+    for (int32_t id = 0; id < tok_count(t); id++)
+        if (tok_text(t, id).n > most) most = tok_text(t, id).n;
+    return most;
+}
+
+bool reply_ends(const reply *r, int32_t id)
+{
+    const reply_opt *o = &r->o;
+    if (o->ignore_eos) return false;
+    if (tok_is_eog(o->t, id) || (o->is_end && o->is_end(o->is_end_arg, id))) return true;
+    for (int i = 0; i < o->n_end; i++)
+        if (o->end[i] == id) return true;
+    return false;
+}
+
+static uint32_t left_after(const reply_opt *o, int n_gen, int context)
+{
+    int64_t n = INT32_MAX;
+    if (o->max_tokens >= 0) n = o->max_tokens - n_gen;
+    if (o->n_ctx && o->n_ctx - context + 1 < n) n = o->n_ctx - context + 1;
+    return n == INT32_MAX ? MATCHER_ANY : n > 0 ? (uint32_t)n : 0;
+}
+
+uint32_t reply_left(const reply *r, int context) { return left_after(&r->o, r->n_gen, context); }
+
+int reply_check_room(const reply_opt *o, int n_prompt, dr_err *e)
+{
+    if (!o->constraint) return DR_OK;
+    uint32_t need = grammar_shortest(matcher_grammar(o->constraint)), room = left_after(o, 0, n_prompt);
+    if (need <= room) return DR_OK;
+    char of[64] = "";
+    if (o->n_ctx) snprintf(of, sizeof of, " in a context of %d", o->n_ctx);
+    return err_set(e, DR_EINVAL, "the shortest text that the constraint allows takes %u tokens; "
+                   "there is room for %u (at most %d tokens asked for, %d prompt tokens%s)", need, room,
+                   o->max_tokens < 0 ? 0 : o->max_tokens, n_prompt, of);
+}
+
+/* Room for the masks, and the tokens that end. */
+static int masks(reply *r, dr_err *e)
+{
+    const reply_opt *o = &r->o;
+    size_t words = ((size_t)o->n_vocab + 63) / 64;
+    int32_t n = tok_count(o->t);
+    if (o->constraint) n = grammar_vtrie(matcher_grammar(o->constraint))->n_vocab;
+    if (n > o->n_vocab) {
+        if (o->constraint)
+            return err_set(e, DR_EINVAL, "the tokenizer has %d tokens, the model %d", n, o->n_vocab);
+        n = o->n_vocab;
+    }
+    r->mask = mem_zalloc(words, sizeof *r->mask);
+    r->ends = mem_zalloc(words, sizeof *r->ends);
+    if (!r->mask || !r->ends) return err_nomem(e, words * 16, "the constraint's masks");
+    for (int32_t id = 0; id < n; id++) {
+        bool own = tok_is_control(o->t, id) || tok_is_eog(o->t, id);
+        if ((o->constraint && !own) || !reply_ends(r, id)) continue;
+        r->ends[id >> 6] |= (uint64_t)1 << (id & 63);
+        r->can_end = true;
+    }
+    return DR_OK;
+}
+
+int reply_init(reply *r, const reply_opt *o, size_t token_bytes, dr_err *e)
+{
+    *r = (reply){ .o = *o, .place = -1, .stop_at = -1 };
+    span v[REPLY_MAX_STOP];
+    if (o->n_stop > REPLY_MAX_STOP)
+        return err_set(e, DR_EINVAL, "%d stop strings; at most %d are possible", o->n_stop, REPLY_MAX_STOP);
+    for (int i = 0; i < o->n_stop; i++) v[i] = span_of(o->stop[i]);
+    dr_err own = {0};
+    r->stop = stop_new(v, o->n_stop, &own);
+    if (r->stop && (o->constraint || o->min_tokens > 0)) masks(r, &own);
+    buf_init(&r->chars, (size_t)1 << 20);
+    if (r->stop && !own.code) {
+        /* its storage is taken now, by growing it once; four bytes of an unfinished character come before */
+        for (size_t i = 0; i < token_bytes + 8; i++) buf_putc(&r->chars, 0);
+        if (r->chars.bad) err_nomem(&own, token_bytes, "reply");
+        buf_reset(&r->chars);
+    }
+    if (!own.code) return DR_OK;
+    reply_free(r);
+    return err_set(e, own.code, "%s", own.msg);
+}
+
+void reply_free(reply *r)
+{
+    if (!r->stop && !r->mask && !r->ends && !r->chars.p) return;
+    reply_end(r);
+    stop_free(r->stop);
+    buf_free(&r->chars);
+    mem_free(r->mask);
+    mem_free(r->ends);
+    *r = (reply){ .place = -1 };
+}
+
+int reply_begin(reply *r, dr_err *e)
+{
+    if (!r->o.constraint) return DR_OK;
+    dr_err own = {0};
+    r->stream.started = true;                /* the first space is the text's own */
+    r->place = matcher_begin(r->o.constraint, &own);
+    return r->place >= 0 ? DR_OK : err_set(e, own.code, "%s", own.msg);
+}
+
+void reply_end(reply *r)
+{
+    if (r->place >= 0) matcher_end(r->o.constraint, r->place);
+    r->place = -1;
+}
+
+/* What the constraint allows, in r->mask. */
+static int constrain(reply *r, int context, int32_t *forced, bool *over, dr_err *e)
+{
+    matcher_next next;
+    const vtrie *v = grammar_vtrie(matcher_grammar(r->o.constraint));
+    int rc = matcher_mask(r->o.constraint, r->place, reply_left(r, context), r->mask, &next, e);
+    if (rc) return rc;
+    bool end = next.done && r->can_end && (r->n_gen >= r->o.min_tokens || next.n_text == 0);
+    *over = next.n_text == 0 && !end;
+    /* log-probabilities are of the model's choice, so it is asked */
+    if (next.n_text == 1 && !end && !r->o.sample_all) *forced = next.only;
+    if (end)
+        for (int i = 0; i < v->words; i++) r->mask[i] |= r->ends[i];
+    r->allowed = r->mask;
+    return DR_OK;
+}
+
+int reply_allow(reply *r, int context, int32_t *forced, bool *over, dr_err *e)
+{
+    *forced = -1, *over = false;
+    r->allowed = NULL;
+    if (r->place >= 0) return constrain(r, context, forced, over, e);
+    if (r->can_end && r->n_gen < r->o.min_tokens) {
+        for (int i = 0, n = (r->o.n_vocab + 63) / 64; i < n; i++) r->mask[i] = ~r->ends[i];
+        r->allowed = r->mask;
+    }
+    return DR_OK;
+}
+
+int reply_take(reply *r, int32_t id, dr_err *e)
+{
+    r->n_gen++;
+    if (r->place < 0 || reply_ends(r, id)) return DR_OK;
+    return matcher_take(r->o.constraint, r->place, id, e);
+}
+
+static int filter(reply *r, buf *out, bool early, bool end, bool *hit, dr_err *e)
+{
+    *hit = false;
+    if (early) buf_put(out, r->chars.p, r->chars.n);
+    else r->stop_at = stop_feed(r->stop, buf_span(&r->chars), out);
+    *hit = r->stop_at >= 0;
+    if (*hit && r->o.keep_stop) buf_puts(out, r->o.stop[r->stop_at]);
+    if (end && !*hit) stop_end(r->stop, out);
+    return r->chars.bad || out->bad ? err_nomem(e, out->n, "reply") : DR_OK;
+}
+
+int reply_show(reply *r, int32_t id, buf *out, bool *hit, dr_err *e)
+{
+    *hit = false;
+    if (reply_ends(r, id) && !r->o.show_special) return DR_OK;
+    buf_reset(&r->chars);
+    int rc = tok_stream_put(r->o.t, &r->stream, id, r->o.show_special, &r->chars, e);
+    return rc ? rc : filter(r, out, r->n_gen < r->o.min_tokens, false, hit, e);
+}
+
+int reply_rest(reply *r, buf *out, bool *hit, dr_err *e)
+{
+    buf_reset(&r->chars);
+    tok_stream_end(&r->stream, &r->chars);
+    return filter(r, out, false, true, hit, e);
+}
