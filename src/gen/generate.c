@@ -8,6 +8,7 @@
 #include <string.h>
 #include "base/mem.h"
 #include "base/os.h"
+#include "gen/reply.h"
 
 const char *gen_finish_name(gen_finish f)
 {
@@ -27,7 +28,7 @@ typedef struct {
     const gen_opt *o;
     gen_result *r;
     sampler *smp;
-    reply y;
+    gen_reply y;
     int len;                        /* of the context, without what is held and guesses */
     ids held;                       /* picked, not evaluated yet: the last, and forced ones */
 } run;
@@ -54,7 +55,7 @@ static int guess(run *g, dr_err *e)
                      (uint64_t)g->r->n_prompt + (uint64_t)g->r->n_gen, o->constraint, g->y.place };
     int n = room > 0 ? spec_guess(o->spec, &w, id) : 0, k = 0;
     int copy = n && g->y.place >= 0 ? matcher_copy(o->constraint, g->y.place, NULL) : -1;
-    while (k < n && !reply_ends(&g->y, id[k]) && (copy < 0 || !matcher_take(o->constraint, copy, id[k], NULL))) k++;
+    while (k < n && !gen_reply_ends(&g->y, id[k]) && (copy < 0 || !matcher_take(o->constraint, copy, id[k], NULL))) k++;
     if (copy >= 0) matcher_end(o->constraint, copy);
     for (int i = 0; i < k; i++)
         if (ids_put(&g->held, id[i], e)) return -1;
@@ -114,7 +115,7 @@ static int shift(run *g, dr_err *e)
 static int choose(run *g, sample_result *pick, bool *over, dr_err *e)
 {
     *pick = (sample_result){ .id = -1 };
-    int rc = reply_allow(&g->y, context(g), &pick->id, over, e);
+    int rc = gen_reply_allow(&g->y, context(g), &pick->id, over, e);
     if (rc || *over) return rc;
     if (pick->id >= 0) {
         g->r->n_forced++;
@@ -144,13 +145,13 @@ static int loop(run *g, dr_err *e)
         if (guessed(g) == pick.id) r->n_accepted++;
         if (o->spec) spec_took(o->spec, pick.id);
         size_t before = r->text.n;
-        rc = reply_take(&g->y, pick.id, e);
-        if (!rc) rc = reply_show(&g->y, pick.id, &r->text, &hit, e);
+        rc = gen_reply_take(&g->y, pick.id, e);
+        if (!rc) rc = gen_reply_show(&g->y, pick.id, &r->text, &hit, e);
         if (rc) return rc;
         gen_piece p = { { buf_str(&r->text) + before, r->text.n - before }, pick.id, &pick };
         if (o->piece && o->piece(o->arg, &p)) { r->finish = GEN_CANCEL; return DR_OK; }
         if (hit) { r->finish = GEN_STOP_STRING; return DR_OK; }
-        if (reply_ends(&g->y, pick.id)) { r->finish = GEN_EOS; return DR_OK; }
+        if (gen_reply_ends(&g->y, pick.id)) { r->finish = GEN_EOS; return DR_OK; }
         if (o->max_tokens && r->n_gen >= o->max_tokens) { r->finish = GEN_LENGTH; return DR_OK; }
         if (context(g) == session_ctx(g->s)) {
             if (!o->shift) { r->finish = GEN_CONTEXT; return DR_OK; }
@@ -161,11 +162,11 @@ static int loop(run *g, dr_err *e)
 }
 
 /* The sampler, the stop scanner and the constraint. */
-static int begin(run *g, const reply_opt *y, dr_err *e)
+static int begin(run *g, const gen_reply_opt *y, dr_err *e)
 {
     dr_err own = {0};
     g->smp = sampler_new(&g->o->sample, y->n_vocab, session_ctx(g->s), &own);
-    if (g->smp && !reply_init(&g->y, y, 0, &own)) reply_begin(&g->y, &own);
+    if (g->smp && !gen_reply_init(&g->y, y, 0, &own)) gen_reply_begin(&g->y, &own);
     return own.code ? err_set(e, own.code, "%s", own.msg) : DR_OK;
 }
 
@@ -176,7 +177,7 @@ static int finish(run *g, dr_err *e)
     bool hit;
     size_t shown = r->text.n;
     if (r->finish == GEN_STOP_STRING) return DR_OK;
-    int rc = reply_rest(&g->y, &r->text, &hit, e);
+    int rc = gen_reply_rest(&g->y, &r->text, &hit, e);
     if (rc || !g->o->piece || r->text.n == shown) return rc;
     gen_piece p = { { buf_str(&r->text) + shown, r->text.n - shown },
                     r->n_gen ? r->tokens.p[r->tokens.n - 1] : 0, NULL };
@@ -190,12 +191,12 @@ int gen_run(session *s, const tokenizer *t, const int32_t *prompt, int n_prompt,
     *r = (gen_result){ .n_prompt = n_prompt, .finish = GEN_CANCEL };
     buf_init(&r->text, (size_t)1 << 30);
     run g = { .s = s, .t = t, .o = o, .r = r, .y.place = -1 };
-    reply_opt y = { .t = t, .n_vocab = session_model(s)->h.V, .n_ctx = o->shift ? 0 : session_ctx(s),
+    gen_reply_opt y = { .t = t, .n_vocab = session_model(s)->h.V, .n_ctx = o->shift ? 0 : session_ctx(s),
                     .max_tokens = o->max_tokens ? o->max_tokens : -1, .stop = o->stop, .n_stop = o->n_stop,
                     .show_special = o->show_special, .ignore_eos = o->ignore_eos,
                     .sample_all = o->sample.logprobs, .is_end = o->is_stop,
                     .is_end_arg = o->is_stop_arg, .constraint = o->constraint };
-    int rc = reply_check_room(&y, n_prompt, e);
+    int rc = gen_reply_check_room(&y, n_prompt, e);
     if (rc) return rc;
     int64_t t0 = os_now_ns();
     rc = session_sync(s, prompt, n_prompt, &r->n_reused, o->cancel, e);
@@ -213,7 +214,7 @@ int gen_run(session *s, const tokenizer *t, const int32_t *prompt, int n_prompt,
         r->satisfied = r->finish != GEN_STOP_STRING && matcher_done(o->constraint, g.y.place);
 done:
     if (o->spec) spec_end(o->spec);
-    reply_free(&g.y);
+    gen_reply_free(&g.y);
     ids_free(&g.held);
     sampler_free(g.smp);
     return rc;

@@ -3,7 +3,6 @@
 #ifndef GEN_GENERATE_H
 #define GEN_GENERATE_H
 #include "gen/grammar.h"
-#include "gen/reply.h"
 #include "gen/sample.h"
 #include "gen/session.h"
 #include "gen/spec.h"
@@ -28,7 +27,7 @@ typedef struct {
     uint64_t sample_index;          /* which of n samples: keys the random numbers */
     int max_tokens;                 /* 0: until the context is full */
     const char *const *stop;
-    int n_stop;                     /* at most REPLY_MAX_STOP */
+    int n_stop;                     /* at most REPLY_MAX_STOP (reply.h) */
     bool show_special;              /* control tokens are part of the text */
     bool ignore_eos;
     bool shift;                     /* context full: drop the oldest half and go on, else stop */

@@ -3,7 +3,7 @@
 #include <string.h>
 #include "base/mem.h"
 
-size_t reply_token_bytes(const tokenizer *t)
+size_t gen_reply_token_bytes(const tokenizer *t)
 {
     size_t most = 16;
     for (int32_t id = 0; id < tok_count(t); id++)
@@ -11,9 +11,9 @@ size_t reply_token_bytes(const tokenizer *t)
     return most;
 }
 
-bool reply_ends(const reply *r, int32_t id)
+bool gen_reply_ends(const gen_reply *r, int32_t id)
 {
-    const reply_opt *o = &r->o;
+    const gen_reply_opt *o = &r->o;
     if (o->ignore_eos) return false;
     if (tok_is_eog(o->t, id) || (o->is_end && o->is_end(o->is_end_arg, id))) return true;
     for (int i = 0; i < o->n_end; i++)
@@ -21,7 +21,7 @@ bool reply_ends(const reply *r, int32_t id)
     return false;
 }
 
-static uint32_t left_after(const reply_opt *o, int n_gen, int context)
+static uint32_t left_after(const gen_reply_opt *o, int n_gen, int context)
 {
     int64_t n = INT32_MAX;
     if (o->max_tokens >= 0) n = o->max_tokens - n_gen;
@@ -29,9 +29,9 @@ static uint32_t left_after(const reply_opt *o, int n_gen, int context)
     return n == INT32_MAX ? MATCHER_ANY : n > 0 ? (uint32_t)n : 0;
 }
 
-uint32_t reply_left(const reply *r, int context) { return left_after(&r->o, r->n_gen, context); }
+uint32_t gen_reply_left(const gen_reply *r, int context) { return left_after(&r->o, r->n_gen, context); }
 
-int reply_check_room(const reply_opt *o, int n_prompt, dr_err *e)
+int gen_reply_check_room(const gen_reply_opt *o, int n_prompt, dr_err *e)
 {
     if (!o->constraint) return DR_OK;
     uint32_t need = grammar_shortest(matcher_grammar(o->constraint)), room = left_after(o, 0, n_prompt);
@@ -44,9 +44,9 @@ int reply_check_room(const reply_opt *o, int n_prompt, dr_err *e)
 }
 
 /* Room for the masks, and the tokens that end. */
-static int masks(reply *r, dr_err *e)
+static int masks(gen_reply *r, dr_err *e)
 {
-    const reply_opt *o = &r->o;
+    const gen_reply_opt *o = &r->o;
     size_t words = ((size_t)o->n_vocab + 63) / 64;
     int32_t n = tok_count(o->t);
     if (o->constraint) n = grammar_vtrie(matcher_grammar(o->constraint))->n_vocab;
@@ -60,16 +60,16 @@ static int masks(reply *r, dr_err *e)
     if (!r->mask || !r->ends) return err_nomem(e, words * 16, "the constraint's masks");
     for (int32_t id = 0; id < n; id++) {
         bool own = tok_is_control(o->t, id) || tok_is_eog(o->t, id);
-        if ((o->constraint && !own) || !reply_ends(r, id)) continue;
+        if ((o->constraint && !own) || !gen_reply_ends(r, id)) continue;
         r->ends[id >> 6] |= (uint64_t)1 << (id & 63);
         r->can_end = true;
     }
     return DR_OK;
 }
 
-int reply_init(reply *r, const reply_opt *o, size_t token_bytes, dr_err *e)
+int gen_reply_init(gen_reply *r, const gen_reply_opt *o, size_t token_bytes, dr_err *e)
 {
-    *r = (reply){ .o = *o, .place = -1, .stop_at = -1 };
+    *r = (gen_reply){ .o = *o, .place = -1, .stop_at = -1 };
     span v[REPLY_MAX_STOP];
     if (o->n_stop > REPLY_MAX_STOP)
         return err_set(e, DR_EINVAL, "%d stop strings; at most %d are possible", o->n_stop, REPLY_MAX_STOP);
@@ -85,22 +85,22 @@ int reply_init(reply *r, const reply_opt *o, size_t token_bytes, dr_err *e)
         buf_reset(&r->chars);
     }
     if (!own.code) return DR_OK;
-    reply_free(r);
+    gen_reply_free(r);
     return err_set(e, own.code, "%s", own.msg);
 }
 
-void reply_free(reply *r)
+void gen_reply_free(gen_reply *r)
 {
     if (!r->stop && !r->mask && !r->ends && !r->chars.p) return;
-    reply_end(r);
+    gen_reply_end(r);
     stop_free(r->stop);
     buf_free(&r->chars);
     mem_free(r->mask);
     mem_free(r->ends);
-    *r = (reply){ .place = -1 };
+    *r = (gen_reply){ .place = -1 };
 }
 
-int reply_begin(reply *r, dr_err *e)
+int gen_reply_begin(gen_reply *r, dr_err *e)
 {
     if (!r->o.constraint) return DR_OK;
     dr_err own = {0};
@@ -109,18 +109,18 @@ int reply_begin(reply *r, dr_err *e)
     return r->place >= 0 ? DR_OK : err_set(e, own.code, "%s", own.msg);
 }
 
-void reply_end(reply *r)
+void gen_reply_end(gen_reply *r)
 {
     if (r->place >= 0) matcher_end(r->o.constraint, r->place);
     r->place = -1;
 }
 
 /* What the constraint allows, in r->mask. */
-static int constrain(reply *r, int context, int32_t *forced, bool *over, dr_err *e)
+static int constrain(gen_reply *r, int context, int32_t *forced, bool *over, dr_err *e)
 {
     matcher_next next;
     const vtrie *v = grammar_vtrie(matcher_grammar(r->o.constraint));
-    int rc = matcher_mask(r->o.constraint, r->place, reply_left(r, context), r->mask, &next, e);
+    int rc = matcher_mask(r->o.constraint, r->place, gen_reply_left(r, context), r->mask, &next, e);
     if (rc) return rc;
     bool end = next.done && r->can_end && (r->n_gen >= r->o.min_tokens || next.n_text == 0);
     *over = next.n_text == 0 && !end;
@@ -132,7 +132,7 @@ static int constrain(reply *r, int context, int32_t *forced, bool *over, dr_err 
     return DR_OK;
 }
 
-int reply_allow(reply *r, int context, int32_t *forced, bool *over, dr_err *e)
+int gen_reply_allow(gen_reply *r, int context, int32_t *forced, bool *over, dr_err *e)
 {
     *forced = -1, *over = false;
     r->allowed = NULL;
@@ -144,14 +144,14 @@ int reply_allow(reply *r, int context, int32_t *forced, bool *over, dr_err *e)
     return DR_OK;
 }
 
-int reply_take(reply *r, int32_t id, dr_err *e)
+int gen_reply_take(gen_reply *r, int32_t id, dr_err *e)
 {
     r->n_gen++;
-    if (r->place < 0 || reply_ends(r, id)) return DR_OK;
+    if (r->place < 0 || gen_reply_ends(r, id)) return DR_OK;
     return matcher_take(r->o.constraint, r->place, id, e);
 }
 
-static int filter(reply *r, buf *out, bool early, bool end, bool *hit, dr_err *e)
+static int filter(gen_reply *r, buf *out, bool early, bool end, bool *hit, dr_err *e)
 {
     *hit = false;
     if (early) buf_put(out, r->chars.p, r->chars.n);
@@ -162,16 +162,16 @@ static int filter(reply *r, buf *out, bool early, bool end, bool *hit, dr_err *e
     return r->chars.bad || out->bad ? err_nomem(e, out->n, "reply") : DR_OK;
 }
 
-int reply_show(reply *r, int32_t id, buf *out, bool *hit, dr_err *e)
+int gen_reply_show(gen_reply *r, int32_t id, buf *out, bool *hit, dr_err *e)
 {
     *hit = false;
-    if (reply_ends(r, id) && !r->o.show_special) return DR_OK;
+    if (gen_reply_ends(r, id) && !r->o.show_special) return DR_OK;
     buf_reset(&r->chars);
     int rc = tok_stream_put(r->o.t, &r->stream, id, r->o.show_special, &r->chars, e);
     return rc ? rc : filter(r, out, r->n_gen < r->o.min_tokens, false, hit, e);
 }
 
-int reply_rest(reply *r, buf *out, bool *hit, dr_err *e)
+int gen_reply_rest(gen_reply *r, buf *out, bool *hit, dr_err *e)
 {
     buf_reset(&r->chars);
     tok_stream_end(&r->stream, &r->chars);

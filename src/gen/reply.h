@@ -1,11 +1,11 @@
 /* reply.h - one reply while it is made, apart from who evaluates it: which token may come next, whether a
  * token ends it, its text without stop strings. gen_run makes one at a time, the engine many.
  *
- *     reply_init; reply_begin
- *     for each token: reply_allow -> (a forced one, or a pick under r->allowed); reply_take; reply_show
- *     reply_rest; reply_free
+ *     gen_reply_init; gen_reply_begin
+ *     for each token: gen_reply_allow -> (a forced one, or a pick under r->allowed); gen_reply_take; gen_reply_show
+ *     gen_reply_rest; gen_reply_free
  *
- * Nothing is allocated between reply_init and reply_free, but for the text that the caller keeps.
+ * Nothing is allocated between gen_reply_init and gen_reply_free, but for the text that the caller keeps.
  * Threads: one at a time; what has the constraint in it, with others of the same matcher too. */
 #ifndef GEN_REPLY_H
 #define GEN_REPLY_H
@@ -32,41 +32,41 @@ typedef struct {
     bool (*is_end)(void *arg, int32_t id);      /* the same as a function; NULL: none */
     void *is_end_arg;
     matcher *constraint;            /* NULL: anything */
-} reply_opt;
+} gen_reply_opt;
 
-/* Everything in o is borrowed until reply_free. */
+/* Everything in o is borrowed until gen_reply_free. */
 typedef struct {
-    reply_opt o;
+    gen_reply_opt o;
     stop *stop;
     tok_stream stream;
     buf chars;                      /* decoded, not yet past the stop scanner */
     int place;                      /* the position in the matcher; -1: none */
     uint64_t *mask, *ends;          /* (n_vocab / 64): what may come next; what ends. NULL: never needed */
-    const uint64_t *allowed;        /* set by reply_allow: for sampler_mask */
+    const uint64_t *allowed;        /* set by gen_reply_allow: for sampler_mask */
     bool can_end;                   /* some token ends a reply */
     int n_gen, n_forced;            /* taken so far; of them without a choice */
     int stop_at;                    /* which stop string came; -1: none yet */
-} reply;
+} gen_reply;
 
-/* Bytes of the longest text of a token; reply_show gives out at most that, 8 and the stop strings' longest. */
-size_t reply_token_bytes(const tokenizer *t);
+/* Bytes of the longest text of a token; gen_reply_show gives out at most that, 8 and the stop strings' longest. */
+size_t gen_reply_token_bytes(const tokenizer *t);
 /* DR_EINVAL, with the figures, when the shortest text of the constraint does not fit. */
-int reply_check_room(const reply_opt *o, int n_prompt, dr_err *e);
-int reply_init(reply *r, const reply_opt *o, size_t token_bytes, dr_err *e);
-void reply_free(reply *r);                       /* a zeroed one is fine */
-int reply_begin(reply *r, dr_err *e);            /* takes its position in the matcher, if there is one … */
-void reply_end(reply *r);                        /* … and gives it back; twice is fine */
+int gen_reply_check_room(const gen_reply_opt *o, int n_prompt, dr_err *e);
+int gen_reply_init(gen_reply *r, const gen_reply_opt *o, size_t token_bytes, dr_err *e);
+void gen_reply_free(gen_reply *r);                       /* a zeroed one is fine */
+int gen_reply_begin(gen_reply *r, dr_err *e);            /* takes its position in the matcher, if there is one … */
+void gen_reply_end(gen_reply *r);                        /* … and gives it back; twice is fine */
 
-bool reply_ends(const reply *r, int32_t id);
+bool gen_reply_ends(const gen_reply *r, int32_t id);
 /* Tokens that may still be taken with `context` of them there; MATCHER_ANY: no limit. */
-uint32_t reply_left(const reply *r, int context);
+uint32_t gen_reply_left(const gen_reply *r, int context);
 /* What may come after `context` tokens: r->allowed (NULL: anything), or *forced (else -1) when there is no
  * choice, or *over when the text is whole and nothing can follow, not even a token that ends it. */
-int reply_allow(reply *r, int context, int32_t *forced, bool *over, dr_err *e);
+int gen_reply_allow(gen_reply *r, int context, int32_t *forced, bool *over, dr_err *e);
 /* The token that came. */
-int reply_take(reply *r, int32_t id, dr_err *e);
+int gen_reply_take(gen_reply *r, int32_t id, dr_err *e);
 /* Its text through the character and stop filters onto the end of out; *hit: a stop string came. */
-int reply_show(reply *r, int32_t id, buf *out, bool *hit, dr_err *e);
+int gen_reply_show(gen_reply *r, int32_t id, buf *out, bool *hit, dr_err *e);
 /* The reply ended, not by a stop string: what was held back. */
-int reply_rest(reply *r, buf *out, bool *hit, dr_err *e);
+int gen_reply_rest(gen_reply *r, buf *out, bool *hit, dr_err *e);
 #endif
