@@ -34,7 +34,7 @@ void few512_spread(int8_t *to, const int8_t *q, int K, const uint8_t order[4][64
 
 enum { DIRECT_MAX = 16 };
 
-/* nc (1, 2, 3, 4, 8 or 16) columns col[] of `a`, of which the first `live` are wanted; R >= 16 rows, s bytes apart; sums:
+/* nc (1, 2, 3, 4, 6, 8, 12 or 16) columns col[] of `a`, of which the first `live` are wanted; R >= 16 rows, s bytes apart; sums:
  * sums_room(K) words a column, as group_sums left them. */
 typedef void direct_fn(float *y, size_t ldy, const uint8_t *w, size_t s, int R, const act *a,
                        const int *col, const char *sums, int live, int nc);

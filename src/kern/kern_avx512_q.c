@@ -47,15 +47,6 @@ static void few_pass(float *y, size_t ldy, const uint8_t *w, size_t s, int R, co
     few.fn(w, s, R, a->K, in, nc);
 }
 
-/* Columns that `left` are begun with. Passes of three and four of Q5_K and Q6_K spill: two passes of
- * two are faster (Q5_K 142 and 95, Q6_K 117 and 100 Gop/s). */
-static int columns_of_pass(const qtype *t, int left)
-{
-    int nc = direct512_columns(left);
-    bool spills = t->type == DT_Q5_K || t->type == DT_Q6_K;
-    return spills && nc > FEW_MAX && nc <= 4 ? FEW_MAX : nc;
-}
-
 /* All columns, as few passes as pay: a second one finds the rows of a decode step's chunk in the
  * second cache. Fewer than sixteen rows are copied to scratch, zero-filled. */
 static void mul_few(float *y, size_t ldy, const uint8_t *w, size_t s, int R, const act *a,
@@ -70,7 +61,7 @@ static void mul_few(float *y, size_t ldy, const uint8_t *w, size_t s, int R, con
         w = rows;
     }
     for (int n = 0; n < a->N;) {
-        int nc = columns_of_pass(t, a->N - n), live = a->N - n < nc ? a->N - n : nc;
+        int nc = direct512_columns(a->N - n), live = a->N - n < nc ? a->N - n : nc;
         float *to = y + (size_t)n * ldy;
         if (R >= ROWS) {
             few_pass(to, ldy, w, s, R, a, n, live, nc, scratch, t);
