@@ -147,7 +147,7 @@ turn *turns_expired(const turns *s, int64_t now_ns)
 bool turns_room(const turns *s, int tenant, int *retry_s)
 {
     const turn_tenant *t = &s->t[tenant];
-    int left = s->o.max_waiting - s->n_requests;
+    int left = s->o.max_waiting + s->o.max_running - s->n_run - s->n_requests;
     bool room = left > 0;
     int known = s->n_tenants + !t->known;
     if (room && known > 1) {

@@ -52,7 +52,7 @@ typedef struct turn {
 
 typedef struct {
     int max_running;            /* sequences in a step, at least 1 */
-    int max_waiting;            /* requests that wait */
+    int max_waiting;            /* requests that wait, those not counted for whom a slot is free */
     int step_rows;              /* of a step, at least max_running */
     double mixed_s;             /* a step in which somebody decodes should not take longer: prompts are
                                    cut to that, but not below 64 rows; 0: no such wish */
