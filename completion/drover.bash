@@ -11,6 +11,8 @@ _drover() {
             "run --spec") words="auto none ngram draft" ;;
             "run --load") words="map copy" ;;
             "run --numa") words="off distribute isolate" ;;
+            "serve --kv-type") words="f16 bf16 f32 q8_0 q4_0" ;;
+            "serve --spec") words="auto none ngram" ;;
             "serve --load") words="map copy" ;;
             "serve --numa") words="off distribute isolate" ;;
             "info --kv-type") words="f16 bf16 f32 q8_0 q4_0" ;;
@@ -40,7 +42,7 @@ _drover() {
         if [ -z "$words" ]; then
             case "${COMP_WORDS[1]}:$cur" in
                 run:-*) words="-n --tokens -f --file --system --raw --special --template --chat-template-file --template-kwargs --stop --json-schema --grammar --regex -c --ctx --context-full --kv-type --spec --draft --draft-max --draft-min --samples --ignore-eos --json -q --quiet --no-history --lora -t --threads --load --numa -v --verbose --temp --top-k --top-p --min-p --typical-p -s --seed --repeat-penalty --presence-penalty --frequency-penalty --repeat-last-n --dry-multiplier --dry-base --dry-allowed-length --dry-last-n --dry-breaker --xtc-probability --xtc-threshold --logit-bias --order --logprobs --n-probs -h --help" ;;
-                serve:-*) words="--host -p --port --unix --tls-cert --tls-key --api-key --api-key-file --public-without-key --cors --max-body --max-bodies --max-head --max-conns --max-conns-per-ip --idle-timeout --read-timeout --ping --workers --max-jobs --grace -q --quiet -t --threads --load --numa -v --verbose -h --help" ;;
+                serve:-*) words="--host -p --port --unix --tls-cert --tls-key --api-key --api-key-file --public-without-key --cors --max-body --max-bodies --max-head --max-conns --max-conns-per-ip --idle-timeout --read-timeout --ping --workers --max-jobs --lora --lazy --idle-unload --max-open --memory -c --ctx --kv-positions --kv-type --parallel --queue --step --spec --draft-max --prefix-store --prefix-store-size --grace -q --quiet -t --threads --load --numa -v --verbose -h --help" ;;
                 get:-*) words="--again --check --json --tries -h --help" ;;
                 list:-*) words="--json -h --help" ;;
                 rm:-*) words="-h --help" ;;

@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "cli/cache.h"
 #include "cli/model_arg.h"
+#include "gen/spec.h"
 #include "serve/serve.h"
 
 typedef struct {
@@ -12,7 +13,12 @@ typedef struct {
     opt_list keys, origins;
     int port, conns, conns_ip, idle, body_s, ping, workers, jobs, grace;
     size_t max_body, max_bodies, max_head;
-    bool public, quiet;
+    bool public, quiet, lazy;
+    int ctx, kv, step, running, waiting, spec, spec_max, unload, open;
+    int64_t kv_positions;
+    const char *store;
+    size_t store_bytes, budget;
+    opt_list adapters;
 } args;
 
 static const opt opts[] = {
@@ -49,6 +55,31 @@ static const opt opts[] = {
     { 0, "workers", OPT_INT, offsetof(args, workers), "N",
       "threads that read requests: JSON, templates, grammars (2)", 1, 64 },
     { 0, "max-jobs", OPT_INT, offsetof(args, jobs), "N", "requests that wait for a worker (256)", 1, 1 << 20 },
+    { .kind = OPT_HEAD, .help = "Models" },
+    { 0, "lora", OPT_LIST, offsetof(args, adapters), "NAME=PATH[:SCALE]",
+      "an adapter of the first model, asked for as NAME; may be given again" },
+    { 0, "lazy", OPT_FLAG, offsetof(args, lazy), NULL, "open the first model too only when it is asked for" },
+    { 0, "idle-unload", OPT_INT, offsetof(args, unload), "SECONDS",
+      "close a model that nobody asked for so long; 0: never (0)", 0, 1 << 30 },
+    { 0, "max-open", OPT_INT, offsetof(args, open), "N",
+      "models open at once; the one idle for longest makes room (what fits)", 1, 1 << 10 },
+    { 0, "memory", OPT_SIZE, offsetof(args, budget), "BYTES", "of all open models (what is free)", 1, 1e15 },
+    { .kind = OPT_HEAD, .help = "Many replies at once" },
+    { 'c', "ctx", OPT_INT, offsetof(args, ctx), "N", "positions of one reply with its prompt (the model's, what fits)",
+      1, HP_MAX_CTX },
+    { 0, "kv-positions", OPT_INT64, offsetof(args, kv_positions), "N",
+      "positions of all replies and kept prefixes together (what fits)", 1, 1e12 },
+    { 0, "kv-type", OPT_CHOICE, offsetof(args, kv), KV_CHOICES, "cache type (f16)" },
+    { 0, "parallel", OPT_INT, offsetof(args, running), "N", "replies that are made at once (64)", 1, 4096 },
+    { 0, "queue", OPT_INT, offsetof(args, waiting), "N", "requests that wait; more are refused (256)", 1, 1 << 20 },
+    { 0, "step", OPT_INT, offsetof(args, step), "N", "tokens of one step, of all replies and prompts (512)",
+      16, 1 << 14 },
+    { 0, "spec", OPT_CHOICE, offsetof(args, spec), "auto|none|ngram",
+      "evaluate guesses of the next tokens while few replies run: from the text so far (auto: ngram)" },
+    { 0, "draft-max", OPT_INT, offsetof(args, spec_max), "N", "guesses of one step at most (15)", 1, SPEC_MAX },
+    { 0, "prefix-store", OPT_STR, offsetof(args, store), "FOLDER",
+      "prompts' beginnings are kept here over a restart (not kept)" },
+    { 0, "prefix-store-size", OPT_SIZE, offsetof(args, store_bytes), "BYTES", "of them at most (8G)", 1, 1e15 },
     { .kind = OPT_HEAD, .help = "Running" },
     { 0, "grace", OPT_INT, offsetof(args, grace), "SECONDS",
       "after SIGTERM, for requests that run; a second SIGTERM ends at once (30)", 1, 86400 },
@@ -57,10 +88,17 @@ static const opt opts[] = {
     OPT_END
 };
 
+/* The first ends in peace, the second at once, a third by the system's own hand. */
 static void on_signal(int sig)
 {
-    if (sig == SIGHUP) serve_reload();
-    else serve_stop();
+    static volatile sig_atomic_t n;
+    if (sig == SIGHUP) {
+        serve_reload();
+    } else {
+        serve_stop();
+        n = n + 1;
+        if (n == 2) signal(SIGTERM, SIG_DFL), signal(SIGINT, SIG_DFL);
+    }
 }
 
 static void catch(void)
@@ -78,6 +116,12 @@ static void log_line(void *arg, const char *line)
     fprintf(stderr, "%s\n", line);
 }
 
+static void log_note(void *arg, const char *line)
+{
+    (void)arg;
+    fprintf(stderr, "drover serve: %s\n", line);
+}
+
 static void ready(void *arg, serve *s)
 {
     const args *a = arg;
@@ -93,9 +137,10 @@ static int run(const command *c, int argc, char **argv)
     dr_err e = {0};
     argc = cmd_parse(c, &a, argc, argv);
     /* opt_list is not NULL-ended when it is full; its last row is spare */
-    const char *keys[OPT_LIST_MAX + 1] = {0}, *origins[OPT_LIST_MAX + 1] = {0};
+    const char *keys[OPT_LIST_MAX + 1] = {0}, *origins[OPT_LIST_MAX + 1] = {0}, *loras[OPT_LIST_MAX + 1] = {0};
     memcpy(keys, a.keys.v, (size_t)a.keys.n * sizeof *keys);
     memcpy(origins, a.origins.v, (size_t)a.origins.n * sizeof *origins);
+    memcpy(loras, a.adapters.v, (size_t)a.adapters.n * sizeof *loras);
     serve_opt o = {
         .http = { .address = a.host, .port = a.port, .unix_path = a.unix_path, .keys = keys,
                   .key_file = a.key_file, .cert = a.cert, .key = a.key, .origins = origins,
@@ -103,7 +148,14 @@ static int run(const command *c, int argc, char **argv)
                   .max_conns = a.conns, .max_conns_per_ip = a.conns_ip, .idle_s = a.idle,
                   .body_s = a.body_s, .ping_s = a.ping, .workers = a.workers, .max_jobs = a.jobs,
                   .log = a.quiet ? NULL : log_line },
-        .models = { .path = (const char *const *)argv, .n = argc, .dev = dev_args_opt(&a.dev) },
+        .models = { .path = (const char *const *)argv, .n = argc, .resolve = model_resolve,
+                    .dev = dev_args_opt(&a.dev), .lazy = a.lazy, .idle_s = a.unload, .max_open = a.open,
+                    .budget = a.budget, .adapters = loras, .log = log_note,
+                    .engine = { .n_ctx = a.ctx, .kv_positions = a.kv_positions, .kv_set = true,
+                                .kv = kv_choice(a.kv), .step_tokens = a.step, .max_running = a.running,
+                                .max_waiting = a.waiting, .spec = a.spec == 1 ? SPEC_NONE : SPEC_NGRAM,
+                                .spec_max = a.spec_max, .store = a.store,
+                                .store_bytes = (int64_t)a.store_bytes } },
         .grace_s = a.grace, .public_without_key = a.public, .ready = ready, .arg = &a,
     };
     catch();

@@ -219,6 +219,7 @@ static int slot_open(models *ms, slot *s, dr_err *e)
     if (!(v->eng = engine_new(v->m, v->tok, &ms->o.engine, e))) return e->code;
     for (adapter *a = s->adapters; a; a = a->next)
         if ((rc = engine_adapter_load(v->eng, a->name, a->path, a->scale, e))) return rc;
+    if (ms->o.opened) ms->o.opened(ms->o.opened_arg, v);
     engine_stats st;
     engine_stats_get(v->eng, &st);
     s->bytes = st.bytes + (v->m->copy.mem ? v->m->copy.bytes : 0);

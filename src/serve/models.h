@@ -34,6 +34,8 @@ typedef struct {
     const char *const *adapters;        /* NULL-ended, "NAME=PATH[:SCALE]", for the first model; NULL: none */
     void (*log)(void *arg, const char *line);
     void *log_arg;
+    void (*opened)(void *arg, served *s);       /* a model was opened, nobody has it yet; NULL: none */
+    void *opened_arg;
 } models_opt;
 
 models *models_new(const models_opt *o, dr_err *e);

@@ -1,16 +1,21 @@
 /* serve.c - see serve.h. Beside the APIs it has what operators ask for: is it alive, ready, which version. */
 #include "serve/serve.h"
+#include <pthread.h>
 #include <signal.h>
 #include <string.h>
+#include "base/mem.h"
 #include "base/os.h"
 #include "serve/web.h"
 
-enum { GRACE_S = 30 };
+enum { GRACE_S = 30, SERVE_MODELS_MAX = 256 };
 
 /* A line for each API: the order does not matter. */
 static const http_route *const ROUTES[] = {
     serve_routes,
     web_routes,
+    openai_routes,
+    text_routes,
+    anthropic_routes,
     NULL
 };
 
@@ -29,7 +34,10 @@ void serve_reload(void) { now.reload = 1; }
 
 /* ---- routes */
 
-static bool ready(serve *s) { return !atomic_load(&s->draining); }
+static bool ready(serve *s)
+{
+    return atomic_load(&s->opened) && !atomic_load(&s->draining) && models_ready(s->models);
+}
 
 static void get_health(const http_req *r, http_reply *o)
 {
@@ -66,35 +74,107 @@ static bool is_loopback(const char *a)
     return !strncmp(a, "127.", 4) || !strcmp(a, "::1") || !strcmp(a, "localhost");
 }
 
+/* Whose share is how large, to the engine of a model that was opened or after the keys were read again. */
+static void weigh(void *arg, served *m)
+{
+    serve *s = arg;
+    for (int t = 0, n = http_tenants(s->http); t < n; t++) engine_tenant(m->eng, t, http_tenant_weight(s->http, t));
+}
+
+typedef struct { char *id[SERVE_MODELS_MAX]; int n; } id_list;
+
+static void note_open(void *arg, const models_row *row)
+{
+    id_list *l = arg;
+    if (row->open && !row->parent && l->n < SERVE_MODELS_MAX && (l->id[l->n] = mem_strdup(row->id))) l->n++;
+}
+
+static void reload(serve *s)
+{
+    dr_err e = {0};
+    id_list l = {0};
+    char line[600];
+    if (http_reload(s->http, &e) != DR_OK) snprintf(line, sizeof line, "the keys stay as they were: %s", e.msg);
+    else snprintf(line, sizeof line, "the keys were read again");
+    if (s->log) s->log(s->log_arg, line);
+    models_each(s->models, note_open, &l);
+    for (int i = 0; i < l.n; i++) {
+        served *m = models_peek(s->models, l.id[i]);
+        if (m) weigh(s, m);
+        models_put(s->models, m);
+        mem_free(l.id[i]);
+    }
+}
+
 static void tick(void *arg)
 {
     serve *s = arg;
-    if (now.stops) atomic_store(&s->draining, true);
+    if (now.stops && !atomic_exchange(&s->draining, true)) models_drain(s->models);
     if (now.reload) {
-        dr_err e = {0};
         now.reload = 0;
-        http_reload(s->http, &e);
+        reload(s);
     }
+    models_tick(s->models);
+}
+
+/* The first model is opened while the server already says that it lives; what asks for it waits. */
+typedef struct { serve *s; int rc; dr_err e; } opener;
+
+static void *open_first(void *arg)
+{
+    opener *o = arg;
+    o->rc = models_load(o->s->models, NULL, &o->e);
+    if (o->rc == DR_OK) atomic_store(&o->s->opened, true);
+    else http_stop(o->s->http, 0);
+    return NULL;
+}
+
+static int run_open(serve *s, const serve_opt *o, dr_err *e)
+{
+    opener first = { .s = s };
+    pthread_t t;
+    bool thread = !o->models.lazy;
+    if (thread && pthread_create(&t, NULL, open_first, &first)) return err_set(e, DR_ENOMEM, "cannot start a thread");
+    if (!thread) atomic_store(&s->opened, true);
+    now.grace_s = o->grace_s ? o->grace_s : GRACE_S;
+    now.s = s;
+    if (now.stops) http_stop(s->http, 0);       // a signal came before there was something to stop
+    if (o->ready) o->ready(o->arg, s);
+    int rc = http_run(s->http, tick, s, e);
+    now.s = NULL;
+    if (thread) pthread_join(t, NULL);
+    if (first.rc != DR_OK && !now.stops) rc = err_set(e, first.rc, "%s", first.e.msg);
+    return rc;
+}
+
+static int check_address(const serve_opt *o, dr_err *e)
+{
+    const http_opt *h = &o->http;
+    bool keys = (h->keys && *h->keys) || h->key_file;
+    if (h->unix_path || keys || o->public_without_key || !h->address || is_loopback(h->address)) return DR_OK;
+    return err_set(e, DR_EINVAL, "%s can be reached by others, and no key is asked for: --api-key-file FILE is "
+                   "wanted, or --public-without-key", h->address);
 }
 
 int serve_run(const serve_opt *o, dr_err *e)
 {
-    serve s = { .version = DR_VERSION, .started_ns = os_now_ns() };
+    serve s = { .version = DR_VERSION, .started_ns = os_now_ns(), .log = o->models.log,
+                .log_arg = o->models.log_arg };
     http_opt h = o->http;
-    bool keys = (h.keys && *h.keys) || h.key_file;
-    if (!h.address) h.address = "127.0.0.1";
-    if (!h.unix_path && !is_loopback(h.address) && !keys && !o->public_without_key)
-        return err_set(e, DR_EINVAL, "%s can be reached by others, and no key is asked for: --api-key or "
-                       "--api-key-file wanted, or --public-without-key", h.address);
+    models_opt m = o->models;
+    int rc = check_address(o, e);
+    if (rc != DR_OK) return rc;
+    if (m.n > SERVE_MODELS_MAX)
+        return err_set(e, DR_EINVAL, "%d models: %d are the most", m.n, SERVE_MODELS_MAX);
+    m.lazy = true;                              // open_first opens it
+    m.opened = weigh;
+    m.opened_arg = &s;
     h.routes = ROUTES;
     h.arg = &s;
     s.http = http_new(&h, e);
-    if (!s.http) return e->code;
-    now.grace_s = o->grace_s ? o->grace_s : GRACE_S;
-    now.s = &s;
-    if (o->ready) o->ready(o->arg, &s);
-    int rc = http_run(s.http, tick, &s, e);
-    now.s = NULL;
-    http_free(s.http);
+    if (s.http) s.models = models_new(&m, e);
+    rc = s.models ? run_open(&s, o, e) : e->code;
+    http_free(s.http);                          // its workers use the models
+    models_free(s.models);
     return rc;
 }

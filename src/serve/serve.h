@@ -12,7 +12,9 @@ typedef struct serve {
     http *http;
     const char *version;
     int64_t started_ns;                 /* os_now_ns() */
-    atomic_bool draining;
+    atomic_bool opened, draining;       /* the first model is open; the end was asked for */
+    void (*log)(void *arg, const char *line);
+    void *log_arg;
 } serve;
 
 typedef struct {
@@ -31,5 +33,5 @@ void serve_stop(void);
 void serve_reload(void);                /* keys again, at the next tick */
 
 /* ---- the APIs' routes */
-extern const http_route serve_routes[], openai_routes[];
+extern const http_route serve_routes[], openai_routes[], text_routes[], anthropic_routes[];
 #endif
