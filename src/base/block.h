@@ -123,4 +123,11 @@ static inline int block_k3_scale(const uint8_t *s, int g)
 {
     return (s[g % 8] >> g / 8 * 4 & 15) | (s[8 + g % 4] >> g / 4 * 2 & 3) << 4;
 }
+/* Rows of a low-rank adapter's B that lie together: (rows/LOW_PANEL rounded up, rank, LOW_PANEL), so that sixteen
+ * of its outputs are one register. */
+enum { LOW_PANEL = 16 };
+static inline size_t low_at(int row, int k, int rank)     /* where B's element (row,k) lies */
+{
+    return ((size_t)(row / LOW_PANEL) * (size_t)rank + (size_t)k) * LOW_PANEL + (size_t)(row % LOW_PANEL);
+}
 #endif

@@ -5,7 +5,7 @@
 enum {
     X_ROWS = 64,                /* input rows in a chunk of A x */
     FEW_N = 16,                 /* rows up to which B's rows are taken in long runs */
-    B_ROWS_FEW = 8 * SLICE_ROWS, B_ROWS = 2 * SLICE_ROWS
+    B_ROWS_FEW = 512, B_ROWS = 128
 };
 
 typedef struct { cpu *c; low_rank *job; int n, sweep; const float *x; size_t ldx; } lr_work;
@@ -46,17 +46,11 @@ static void add_b(void *arg, int chunk, int thread)
     const lr_work *w = arg;
     const low_rank *j = job_of(w, chunk);
     cpu *c = w->c;
+    (void)thread;
     const wmat *b = j->b;
-    float *part = c->slice + (size_t)thread * (size_t)c->N * SLICE_ROWS;
     int from = (chunk - j->at[1]) * b_rows(j), end = from + b_rows(j) < b->rows ? from + b_rows(j) : b->rows;
-    act a = { .N = j->N, .K = b->K, .x = j->t, .ldx = (size_t)b->K };
-    for (int r0 = from; r0 < end; r0 += SLICE_ROWS) {
-        int R = end - r0 < SLICE_ROWS ? end - r0 : SLICE_ROWS;
-        c->k.mul[DT_F32](part, SLICE_ROWS, (const char *)b->data + (size_t)r0 * b->row_bytes, b->row_bytes,
-                         R, &a, c->mul_space + (size_t)thread * c->mul_bytes);
-        for (int n = 0; n < j->N; n++)
-            c->k.add(j->y + (size_t)(j->n0 + n) * j->ldy + r0, part + (size_t)n * SLICE_ROWS, R);
-    }
+    c->k.add_low(j->y + (size_t)j->n0 * j->ldy + from, j->ldy, (const float *)b->data + low_at(from, 0, b->K),
+                 end - from, b->K, j->t, j->N);
 }
 
 void cpu_add_low_rank(dev *d, low_rank *job, int n, const float *x, size_t ldx)

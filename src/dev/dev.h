@@ -27,7 +27,7 @@ typedef struct {
 typedef struct { float *y; size_t ldy; const wmat *w; } mm_out;
 
 /* y rows n0 .. n0+N-1 (b->rows wide, ldy apart; y is row 0's) += b (a x), x's same rows. a (r,K) and
- * b (rows,r) are F32 without bias or scale. a NULL: t (N,r) is given; else it is scratch. */
+ * b (rows,r) are F32 without bias or scale, b's elements where low_at says. a NULL: t (N,r) is given; else it is scratch. */
 typedef struct {
     const wmat *a, *b;
     float *y, *t;

@@ -130,6 +130,9 @@ typedef struct {
     float (*rmsnorm)(float *y, const float *x, const float *w, int C, float eps);
     void (*add)(float *y, const float *x, int64_t n);                     /* y += x */
     void (*swiglu)(float *y, const float *g, const float *u, int64_t n);  /* y = silu(g)*u */
+    /* y (N,R) += b t', rows ldy apart: b (R,K), its elements where low_at says; t (N,K) without gaps;
+     * the product is that of F32 weights. For a small K. */
+    void (*add_low)(float *y, size_t ldy, const float *b, int R, int K, const float *t, int N);
     attn_fn *attn_f32, *attn_f16, *attn_bf16;
     attn_scores_fn *scores_q8, *scores_q4;
     /* v (64,hs): the values of a quantised tile as attn_f32 wants them; hs a multiple of 32 */

@@ -258,6 +258,50 @@ static void KERN(attn_merge)(float *m, float *l, float *acc, const float *mc, co
     }
 }
 
+/* tree16 of sixteen sums, lane by lane. */
+static inline __attribute__((always_inline)) vf KERN(trees)(vf *P)
+{
+    UNROLL(4)
+    for (int h = 8; h; h /= 2) {
+        UNROLL(8)
+        for (int j = 0; j < h; j++) P[j] = v_add(P[j], P[j + h]);
+    }
+    return P[0];
+}
+
+/* One panel for one row of t. The sums lie in sixteen registers, the rows of the panel in lanes: no
+ * register is ever added up across. */
+static inline __attribute__((always_inline)) vf KERN(low_panel)(const float *b, int K, const float *t)
+{
+    vf P[16];
+    UNROLL(16)
+    for (int j = 0; j < 16; j++)
+        P[j] = j < K ? v_fma(v_load(b + j * LOW_PANEL), v_set(t[j]), v_set(0)) : v_set(0);
+    for (int k = 16; k < K; k += 16) {
+        if (K - k < 16) {
+            UNROLL(16)
+            for (int j = 0; j < 16; j++)
+                if (j < K - k) P[j] = v_fma(v_load(b + (k + j) * LOW_PANEL), v_set(t[k + j]), P[j]);
+            break;
+        }
+        UNROLL(16)
+        for (int j = 0; j < 16; j++) P[j] = v_fma(v_load(b + (k + j) * LOW_PANEL), v_set(t[k + j]), P[j]);
+    }
+    return KERN(trees)(P);
+}
+
+static void KERN(add_low)(float *y, size_t ldy, const float *b, int R, int K, const float *t, int N)
+{
+    for (int r = 0; r < R; r += LOW_PANEL, b += (size_t)LOW_PANEL * (size_t)K)
+        for (int n = 0; n < N; n++) {
+            float *to = y + (size_t)n * ldy + r;
+            vf s = K == 16 ? KERN(low_panel)(b, 16, t + n * 16)
+                           : KERN(low_panel)(b, K, t + (size_t)n * (size_t)K);
+            if (R - r >= LOW_PANEL) v_store(to, v_add(v_load(to), s));
+            else v_store_n(to, v_add(v_load_n(to, R - r), s), R - r);
+        }
+}
+
 static void KERN(fill)(kern *k)
 {
     k->mul[DT_F32] = KERN(mul_f32);
@@ -272,6 +316,7 @@ static void KERN(fill)(kern *k)
     k->rmsnorm = KERN(rmsnorm);
     k->add = KERN(add);
     k->swiglu = KERN(swiglu);
+    k->add_low = KERN(add_low);
     k->attn_f32 = KERN(f32_attn);
     k->attn_f16 = KERN(f16_attn);
     k->attn_bf16 = KERN(bf16_attn);

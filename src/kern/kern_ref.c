@@ -124,6 +124,18 @@ static void add(float *y, const float *x, int64_t n)
     for (int64_t i = 0; i < n; i++) y[i] += x[i];
 }
 
+/* y += B t: as many sums as mul's, on panels in which a column of sixteen rows lies together. */
+static void add_low(float *y, size_t ldy, const float *b, int R, int K, const float *t, int N)
+{
+    for (int n = 0; n < N; n++)
+        for (int r = 0; r < R; r++) {
+            const float *col = b + (size_t)(r / LOW_PANEL * LOW_PANEL) * (size_t)K + r % LOW_PANEL;
+            float P[16] = { 0 };
+            for (int k = 0; k < K; k++) P[k % 16] = fmaf(col[k * LOW_PANEL], t[n * K + k], P[k % 16]);
+            y[(size_t)n * ldy + (size_t)r] += tree16(P);
+        }
+}
+
 static void swiglu(float *y, const float *g, const float *u, int64_t n)
 {
     for (int64_t i = 0; i < n; i++) y[i] = g[i] / (1 + fexp(-g[i])) * u[i];
@@ -242,6 +254,7 @@ void kern_init_ref(kern *k)
     k->rmsnorm = rmsnorm;
     k->add = add;
     k->swiglu = swiglu;
+    k->add_low = add_low;
     k->attn_f32 = attn_f32;
     k->attn_f16 = attn_f16;
     k->attn_bf16 = attn_bf16;

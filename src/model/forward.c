@@ -21,19 +21,35 @@ static void rope_upto(workspace *ws, int end)
     ws->cs_have = to;
 }
 
-/* y += B (A x) for each adapter of w, in order. y (N,rows) and x (N,K) have no gaps; tok is not NULL
- * for the embedding, whose A has a row for each token. */
-static void add_adapters(const model *m, workspace *ws, const wmat *w, float *y, const float *x,
-                         const int32_t *tok, int N)
+/* One job more: what a adds to rows n0 .. n0+N-1 of an output; *t moves on. */
+static void put_job(workspace *ws, int *n, float **t, const mm_out *out, const lora_mat *a, int n0, int N,
+                    const int32_t *tok)
 {
-    dev *d = m->d;
-    for (const lora_mat *a = w->lora; a; a = a->next) {
-        size_t r = (size_t)a->b.K;
-        DR_ASSERT(ws->lora_y);              /* adapters come before workspaces */
-        if (tok) d->embed(d, ws->lora_t, &a->a, tok, N);
-        else d->matmul(d, &(mm_out){ ws->lora_t, r, &a->a }, 1, x, (size_t)a->a.K, N);
-        d->matmul(d, &(mm_out){ ws->lora_y, (size_t)a->b.rows, &a->b }, 1, ws->lora_t, r, N);
-        d->add(d, y, ws->lora_y, (int64_t)N * a->b.rows);
+    DR_ASSERT(a->b.K <= ws->rank);              /* adapters come before workspaces, or into one made for them */
+    ws->job[(*n)++] = (low_rank){ .a = tok ? NULL : &a->a, .b = &a->b, .y = out->y, .t = *t,
+                                  .ldy = out->ldy, .n0 = n0, .N = N };
+    if (tok) ws->m->d->embed(ws->m->d, *t, &a->a, tok + n0, N);
+    *t += (size_t)N * (size_t)a->b.K;
+}
+
+/* y += B (A x) for each of the model's own adapters, in order. tok is not NULL for the embedding, whose A has
+ * a row for each token. */
+static void add_own(const model *m, workspace *ws, const mm_out *out, int n_out, const float *x,
+                    const int32_t *tok, int N)
+{
+    const lora_mat *a[3];
+    int left = 0;
+    for (int i = 0; i < n_out; i++) left += (a[i] = out[i].w->lora) != NULL;
+    while (left) {
+        int n = 0;
+        float *t = ws->run_t;
+        left = 0;
+        for (int i = 0; i < n_out; i++) {
+            if (!a[i]) continue;
+            put_job(ws, &n, &t, &out[i], a[i], 0, N, tok);
+            left += (a[i] = a[i]->next) != NULL;
+        }
+        m->d->add_low_rank(m->d, ws->job, n, x, (size_t)out[0].w->K);
     }
 }
 
@@ -51,7 +67,6 @@ static int row_of(const model *m, const wmat *w, int l)
 static void add_parts(const model *m, workspace *ws, const mm_out *out, int n_out, int l, const float *x,
                       const int32_t *tok)
 {
-    dev *d = m->d;
     int n = 0;
     float *t = ws->run_t;
     for (int i = 0; i < n_out && ws->n_part; i++) {
@@ -60,13 +75,10 @@ static void add_parts(const model *m, workspace *ws, const mm_out *out, int n_ou
             const lora_part *p = &ws->part[k];
             const lora_mat *a = lora_at(p->l, row, l < 0 ? 0 : l);
             if (!a) continue;
-            ws->job[n++] = (low_rank){ .a = tok ? NULL : &a->a, .b = &a->b, .y = out[i].y, .t = t,
-                                       .ldy = out[i].ldy, .n0 = p->n0, .N = p->N };
-            if (tok) d->embed(d, t, &a->a, tok + p->n0, p->N);
-            t += (size_t)p->N * (size_t)a->b.K;
+            put_job(ws, &n, &t, &out[i], a, p->n0, p->N, tok);
         }
     }
-    if (n) d->add_low_rank(d, ws->job, n, x, (size_t)out[0].w->K);
+    if (n) m->d->add_low_rank(m->d, ws->job, n, x, (size_t)out[0].w->K);
 }
 
 /* Products of one input with layer l's weights (-1: outside layers), with what adapters add. Outputs
@@ -75,7 +87,7 @@ static void products(const model *m, workspace *ws, const mm_out *out, int n_out
                      int N)
 {
     m->d->matmul(m->d, out, n_out, x, (size_t)out[0].w->K, N);
-    for (int i = 0; i < n_out; i++) add_adapters(m, ws, out[i].w, out[i].y, x, NULL, N);
+    add_own(m, ws, out, n_out, x, NULL, N);
     add_parts(m, ws, out, n_out, l, x, NULL);
 }
 
@@ -180,8 +192,9 @@ void model_eval(const model *m, workspace *ws, const kv_cache *kv, const model_s
     int n_keep = wanted_rows(ws, s);
 
     d->embed(d, ws->x, &m->w.tok_emb, s->tok, N);
-    add_adapters(m, ws, &m->w.tok_emb, ws->x, NULL, s->tok, N);
-    add_parts(m, ws, &(mm_out){ ws->x, (size_t)h->C, &m->w.tok_emb }, 1, -1, NULL, s->tok);
+    const mm_out emb = { ws->x, (size_t)h->C, &m->w.tok_emb };
+    add_own(m, ws, &emb, 1, NULL, s->tok, N);
+    add_parts(m, ws, &emb, 1, -1, NULL, s->tok);
     for (int l = 0; l < h->L; l++) {
         attention(m, ws, kv, l, N, s->run, s->n_runs);
         if (l == h->L - 1) {

@@ -85,6 +85,9 @@ static int shape(const tensor *t, int64_t rows, int64_t cols, dr_err *e)
 
 static size_t pad(size_t floats) { return (floats * sizeof(float) + 63) & ~(size_t)63; }
 
+/* Rows of a matrix that lies in panels, those included that fill up the last. */
+static int64_t up(int64_t rows) { return (rows + LOW_PANEL - 1) / LOW_PANEL * LOW_PANEL; }
+
 /* Both parts of a weight are there, of the right shapes; *r is their rank. */
 static int check(const reading *d, const wrow *w, const tensor *a, const tensor *b, int64_t *r,
                  dr_err *e)
@@ -148,16 +151,16 @@ static int count(reading *d, const wrow *w, lora_mat *m, int layer, const tensor
     int rc = check(d, w, a, b, &r, e);
     (void)m, (void)layer;
     if (rc) return rc;
-    d->bytes += pad((size_t)a->dim[0] * (size_t)a->dim[1]) + pad((size_t)b->dim[0] * (size_t)b->dim[1]);
+    d->bytes += pad((size_t)a->dim[0] * (size_t)a->dim[1]) + pad((size_t)up(b->dim[0]) * (size_t)b->dim[1]);
     d->used += 2;
     d->l->n_mat++;
     if (r > d->l->r) d->l->r = (int)r;
     return DR_OK;
 }
 
-static wmat f32_matrix(arena *mem, int64_t rows, int64_t cols)
+static wmat f32_matrix(arena *mem, int64_t rows, int64_t cols, bool panels)
 {
-    float *p = arena_take(mem, (size_t)rows * (size_t)cols * sizeof *p);
+    float *p = arena_take(mem, (size_t)(panels ? up(rows) : rows) * (size_t)cols * sizeof *p);
     DR_ASSERT(p);
     return (wmat){ .type = DT_F32, .rows = (int)rows, .K = (int)cols, .data = p,
                    .row_bytes = (size_t)cols * sizeof *p };
@@ -182,8 +185,8 @@ static int load(reading *d, const wrow *w, lora_mat *m, int layer, const tensor 
     scale *= d->scale;
     if (!isfinite(scale)) return err_set(e, DR_EFORMAT, "%s: a scale of %g", module, scale);
     bool emb = is_embedding(w), turn = emb && d->config;
-    m->a = f32_matrix(&d->l->mem, turn ? a->dim[1] : a->dim[0], turn ? r : a->dim[1]);
-    m->b = f32_matrix(&d->l->mem, b->dim[0], r);
+    m->a = f32_matrix(&d->l->mem, turn ? a->dim[1] : a->dim[0], turn ? r : a->dim[1], false);
+    m->b = f32_matrix(&d->l->mem, b->dim[0], r, true);
     float *pa = (float *)m->a.data, *pb = (float *)m->b.data;
     for (int64_t i = 0; i < a->dim[0]; i++) dequant_row(a->type, row_of(a, i), pa + i * a->dim[1], a->dim[1]);
     if (turn && r > 1) {            /* (r,V) to (V,r), through a copy of its own size */
@@ -194,19 +197,24 @@ static int load(reading *d, const wrow *w, lora_mat *m, int layer, const tensor 
             for (int64_t k = 0; k < a->dim[1]; k++) pa[k * r + i] = copy[i * a->dim[1] + k];
         mem_free(copy);
     }
+    float *row = mem_alloc((size_t)r * sizeof *row);
+    if (!row) return err_nomem(e, (size_t)r * sizeof *row, "an adapter");
     bool qk = w->per_layer && (w->at == offsetof(layer_weights, wq) || w->at == offsetof(layer_weights, wk));
     bool stored_adjacent = !d->config;
     for (int64_t i = 0; i < b->dim[0]; i++) {
         int64_t from = !qk || stored_adjacent == d->adjacent ? i
                      : d->adjacent ? qk_row_hf(i, hs) : qk_row_adjacent(i, hs);
-        float *y = pb + i * r;
-        dequant_row(b->type, row_of(b, from), y, r);
-        for (int64_t k = 0; k < r; k++) y[k] = (float)(scale * (double)y[k]);
+        dequant_row(b->type, row_of(b, from), row, r);
+        for (int64_t k = 0; k < r; k++) {
+            float y = (float)(scale * (double)row[k]);
+            if (!isfinite(y)) rc = DR_EFORMAT;
+            pb[low_at((int)i, (int)k, (int)r)] = y;
+        }
     }
+    mem_free(row);
+    if (rc) return err_set(e, DR_EFORMAT, "%s: B holds what is no number", module);
     for (int64_t i = 0; i < a->dim[0] * a->dim[1]; i++)
         if (!isfinite(pa[i])) return err_set(e, DR_EFORMAT, "%s: A holds what is no number", module);
-    for (int64_t i = 0; i < b->dim[0] * r; i++)
-        if (!isfinite(pb[i])) return err_set(e, DR_EFORMAT, "%s: B holds what is no number", module);
     return DR_OK;
 }
 

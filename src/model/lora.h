@@ -14,7 +14,8 @@
 /* What is added to one weight; wmat.lora chains those of several adapters in order. For the
  * embedding a is turned: (V,r), whose rows are taken by token. */
 typedef struct lora_mat {
-    wmat a, b;                      /* (r,K) (rows,r) F32; b is scaled, its rows in the model's order */
+    wmat a, b;                      /* (r,K) (rows,r) F32; b is scaled, its rows in the model's order, its
+                                       elements where low_at says */
     const struct lora_mat *next;
 } lora_mat;
 

@@ -127,20 +127,13 @@ size_t model_lora_bytes(const model *m)
     return n;
 }
 
-/* What the adapters' products want: the largest rank, and the floats of the largest output. */
-static void lora_sizes(const model *m, size_t n_rows, size_t n_out, size_t *r, size_t *y)
+/* The largest rank of the model's own adapters. */
+static int own_rank(const model *m)
 {
-    *r = *y = 0;
-    for (const lora *l = m->adapters; l; l = l->next) {
-        if ((size_t)l->r > *r) *r = (size_t)l->r;
-        for (int i = 0; i < n_weights; i++)
-            for (int k = 0; k < (weight_table[i].per_layer ? m->h.L : 1); k++) {
-                const lora_mat *a = lora_at(l, i, k);
-                bool head = weight_table[i].at == offsetof(weights, out) && !weight_table[i].per_layer;
-                size_t n = a ? (size_t)a->b.rows * (head ? n_out : n_rows) : 0;
-                if (n > *y) *y = n;
-            }
-    }
+    int r = 0;
+    for (const lora *l = m->adapters; l; l = l->next)
+        if (l->r > r) r = l->r;
+    return r;
 }
 
 /* Values in the widest input of a product. */
@@ -149,21 +142,18 @@ int model_widest(const model *m)
     const hparams *h = &m->h;
     int widest = h->F > h->C ? h->F : h->C;
     if (h->nh * h->hs > widest) widest = h->nh * h->hs;
-    for (const lora *l = m->adapters; l; l = l->next)
-        if (l->r > widest) widest = l->r;
-    return widest;
+    return widest > own_rank(m) ? widest : own_rank(m);
 }
 
 /* One row of the workspace's layout table: which pointer, how many floats. */
 typedef struct { size_t at, n; } span_of_ws;
 
-enum { WS_SPANS = 13 };
+enum { WS_SPANS = 11 };
 static int layout(span_of_ws s[WS_SPANS], const model *m, int n_rows, int n_out, int rank)
 {
     const hparams *h = &m->h;
     size_t N = (size_t)n_rows, Q = (size_t)h->nh * (size_t)h->hs, K = (size_t)h->nkv * (size_t)h->hs;
-    size_t C = (size_t)h->C, F = (size_t)h->F, r, y;
-    lora_sizes(m, N, (size_t)n_out, &r, &y);
+    size_t C = (size_t)h->C, F = (size_t)h->F;
     const span_of_ws t[] = {
         { offsetof(workspace, x), N * C },      { offsetof(workspace, xn), N * C },
         { offsetof(workspace, q), N * Q },      { offsetof(workspace, k), N * K },
@@ -171,9 +161,7 @@ static int layout(span_of_ws s[WS_SPANS], const model *m, int n_rows, int n_out,
         { offsetof(workspace, gate), N * F },   { offsetof(workspace, up), N * F },
         { offsetof(workspace, logits), (size_t)n_out * (size_t)h->V },
         { offsetof(workspace, inv), (size_t)h->hs / 2 },
-        { offsetof(workspace, lora_t), (size_t)(n_rows > n_out ? n_rows : n_out) * r },
-        { offsetof(workspace, lora_y), y },
-        { offsetof(workspace, run_t), 3 * (size_t)(n_rows > n_out ? n_rows : n_out) * (size_t)rank },
+        { offsetof(workspace, run_t), 3 * N * (size_t)rank },
     };
     memcpy(s, t, sizeof t);
     return sizeof t / sizeof *t;
@@ -202,6 +190,7 @@ static size_t device_bytes(const model *m, int n_rows, int n_out, int rank)
 
 size_t workspace_bytes_rank(const model *m, int n_rows, int n_out, int n_ctx, int rank)
 {
+    if (rank < own_rank(m)) rank = own_rank(m);
     return device_bytes(m, n_rows, n_out, rank) + rope_bytes(&m->h, n_ctx) + host_bytes(n_rows);
 }
 
@@ -214,6 +203,7 @@ int workspace_init_rank(workspace *ws, const model *m, int n_rows, int n_out, in
                         dr_err *e)
 {
     const hparams *h = &m->h;
+    if (rank < own_rank(m)) rank = own_rank(m);
     *ws = (workspace){ .m = m, .n_rows = n_rows, .n_out = n_out, .n_ctx = n_ctx, .rank = rank };
     span_of_ws s[WS_SPANS];
     int n = layout(s, m, n_rows, n_out, rank), widest = model_widest(m);

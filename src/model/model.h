@@ -50,13 +50,12 @@ typedef struct {
     int n_rows, n_out, n_ctx;
     float *x, *xn, *q, *k, *v, *att, *gate, *up;   /* (n_rows, their widths) */
     float *logits;                                 /* (n_out,V) */
-    float *lora_t, *lora_y;                        /* adapters: (rows,r), (rows, widest output) */
     float *cs, *inv;                               /* rope (n_ctx,hs/2,2): rows made on demand */
     int cs_have;
     void *mem;
     size_t mem_bytes, cs_bytes;
-    int rank;                                      /* of runs' adapters at most; 0: none may come */
-    float *run_t;                                  /* runs' adapters: (3,rows,rank) */
+    int rank;                                      /* of adapters at most; 0: none may come */
+    float *run_t;                                  /* (3,n_rows,rank): A x of three outputs */
     void *host;                                    /* what the three below lie in */
     lora_part *part;                               /* (n_rows,) neighbouring rows of one adapter */
     low_rank *job;                                 /* (3*n_rows,) */

@@ -56,11 +56,11 @@ static void add_row(const merging *m, const pack_tensor *t, int64_t row, float *
         if (emb) {
             for (int64_t c = 0; c < cols; c++)
                 for (int64_t k = 0; k < r; k++)
-                    sum[c] += (double)pb[c * r + k] * (double)pa[row * r + k];
+                    sum[c] += (double)pb[low_at((int)c, (int)k, (int)r)] * (double)pa[row * r + k];
             continue;
         }
         for (int64_t k = 0; k < r; k++) {
-            double b = (double)pb[row * r + k];
+            double b = (double)pb[low_at((int)row, (int)k, (int)r)];
             for (int64_t c = 0; c < cols; c++) sum[c] += b * (double)pa[k * cols + c];
         }
     }

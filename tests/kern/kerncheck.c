@@ -255,6 +255,33 @@ static void check_add(void)
     BENCH("add", "4096", 4096 * 12.0, "GB/s", new.add(y, x, 4096));
 }
 
+static void check_add_low(void)
+{
+    enum { KMAX = 100, RMAX = 80, BIG = 1024 };
+    static const int ranks[] = { 1, 5, 8, 15, 16, 17, 24, 32, 40, 64, KMAX }, ns[] = { 1, 2, 3, 8 };
+    static float b[BIG * 16], rows[RMAX * KMAX], t[8 * KMAX], z[8 * BIG + 2 * PAD], zr[8 * BIG + 2 * PAD];
+    for (size_t k = 0; k < sizeof ranks / sizeof *ranks; k++)
+        for (int i = 0; i < 40; i++) {
+            int K = ranks[k], R = 1 + i * 7 % 67, N = ns[i % 4], ldy = R + i % 5;
+            for (int j = 0; j < RMAX * K; j++) b[j] = i % 8 == 7 ? -0.0f : wild(9);
+            for (int j = 0; j < N * K; j++) t[j] = wild(9);
+            for (int j = 0; j < N * ldy + 2 * PAD; j++) z[j] = zr[j] = i % 8 == 7 ? -0.0f : wild(9);
+            ref.add_low(zr + PAD, (size_t)ldy, b, R, K, t, N);
+            new.add_low(z + PAD, (size_t)ldy, b, R, K, t, N);
+            CHECK(same_n(z, zr, (size_t)(N * ldy + 2 * PAD)));
+            /* what is added is mul's product, bit for bit */
+            for (int r = 0; r < R; r++)
+                for (int j = 0; j < K; j++) rows[r * K + j] = b[low_at(r, j, K)];
+            for (int j = 0; j < N * R; j++) z[j] = 0;
+            act a = { .N = N, .K = K, .x = t, .ldx = (size_t)K };
+            ref.mul[DT_F32](zr, (size_t)R, rows, (size_t)K * sizeof *rows, R, &a, NULL);
+            for (int j = 0; j < N * R; j++) zr[j] = 0 + zr[j];
+            new.add_low(z, (size_t)R, b, R, K, t, N);
+            CHECK(same_n(z, zr, (size_t)(N * R)));
+        }
+    BENCH("add_low", "8x1024x16", 8.0 * BIG * 16 * 2, "GFLOP/s", new.add_low(z, BIG, b, BIG, 16, t, 8));
+}
+
 static void check_swiglu(void)
 {
     for (int round = 0; round < 60; round++)
@@ -610,6 +637,7 @@ static const level_check checks[] = {
     { "from_f16",   offsetof(kern, from_f16),     check_from_f16 },
     { "rmsnorm",    offsetof(kern, rmsnorm),      check_rmsnorm },
     { "add",        offsetof(kern, add),          check_add },
+    { "add_low",    offsetof(kern, add_low),      check_add_low },
     { "swiglu",     offsetof(kern, swiglu),       check_swiglu },
     { "attn_f32",   offsetof(kern, attn_f32),     check_attn_f32 },
     { "attn_f16",   offsetof(kern, attn_f16),     check_attn_f16 },
