@@ -203,7 +203,7 @@ def half_requests(s):
     """Requests that never become whole: nothing of them is kept for longer than the read timeout (2 s here)."""
     whole = client.Request("/v1/completions", body()).wire("x")
     socks = []
-    for n in (0, 1, 10, 60, len(whole) - 200, len(whole) - 1):
+    for n in (40, 60, len(whole) - 200, len(whole) - 1):          # what has no whole first line yet is an idle connection
         c = socket.create_connection(("127.0.0.1", s.port))
         c.sendall(whole[:n])
         c.settimeout(0.1)
