@@ -16,6 +16,7 @@ static const http_route *const ROUTES[] = {
     openai_routes,
     text_routes,
     anthropic_routes,
+    ollama_routes,
     NULL
 };
 
