@@ -234,9 +234,7 @@ static void put_echo(response *o)
                "\"summary\":null},\"store\":false,\"background\":false,\"service_tier\":\"default\","
                "\"truncation\":\"disabled\",\"top_logprobs\":%d,\"temperature\":", r->c.one_tool ? "false" : "true",
                r->top_logprobs > 0 ? r->top_logprobs : 0);
-    js_float(b, s->temperature);
-    buf_puts(b, ",\"top_p\":");
-    js_float(b, s->top_p);
+    buf_printf(b, "%.6g,\"top_p\":%.6g", (double)s->temperature, (double)s->top_p);
     buf_puts(b, ",\"tool_choice\":");
     if (r->tool_choice) js_value(b, r->tool_choice);
     else buf_puts(b, "\"auto\"");

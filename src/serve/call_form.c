@@ -108,10 +108,12 @@ static grammar *compile(served *s, grammar_kind k, span text, dr_err *e)
 static grammar *compile_json(served *s, const json_t *schema, dr_err *e)
 {
     if (!schema) return err_nomem(e, 64, "the schema of calls"), NULL;
-    buf b = { .cap_max = MAX_SCHEMA };
+    if (json_dumpb(schema, NULL, 0, JSON_COMPACT) > MAX_SCHEMA)
+        return err_set(e, DR_EINVAL, "the tools' schemas together are above %zu bytes", MAX_SCHEMA), NULL;
+    buf b = { .cap_max = 2 * MAX_SCHEMA };
     chat_tojson(&b, schema, 0, false);
     grammar *g = b.bad ? NULL : compile(s, GRAMMAR_SCHEMA, buf_span(&b), e);
-    if (b.bad) err_set(e, DR_EINVAL, "the tools' schemas together are above %zu bytes", MAX_SCHEMA);
+    if (b.bad) err_nomem(e, b.n, "the schema of calls");
     buf_free(&b);
     return g;
 }

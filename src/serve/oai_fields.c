@@ -103,13 +103,15 @@ static int set_stream_options(void *to, const field *f, json_t *v, dr_err *e)
 
 static int set_schema(oai_req *r, const json_t *schema, const char *name, dr_err *e)
 {
-    buf b = { .cap_max = MAX_SCHEMA };
+    buf b = { .cap_max = 2 * MAX_SCHEMA };
     if (!json_is_object(schema) && !json_is_boolean(schema))
         return err_set(e, DR_EINVAL, "%s has no schema, an object", name);
+    if (json_dumpb(schema, NULL, 0, JSON_COMPACT | JSON_ENCODE_ANY) > MAX_SCHEMA)
+        return err_set(e, DR_EINVAL, "the schema of %s is above %zu bytes", name, MAX_SCHEMA);
     chat_tojson(&b, schema, 0, false);
     if (b.bad) {
         buf_free(&b);
-        return err_set(e, DR_EINVAL, "the schema of %s is above %zu bytes", name, MAX_SCHEMA);
+        return err_nomem(e, b.n, "a schema");
     }
     mem_free(r->schema);
     r->schema = b.p;                                     // 0-ended; freed with the request
