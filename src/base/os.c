@@ -1,10 +1,12 @@
 /* os.c - see os.h. The only file that names system calls of one system. */
 #define _GNU_SOURCE
 #include "base/os.h"
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <time.h>
@@ -319,6 +321,36 @@ static size_t proc_kb(const char *path, const char *key)
 }
 
 size_t os_private_bytes(void) { return proc_kb("/proc/self/status", "RssAnon:"); }
+
+/* Field 22 of /proc/self/stat is when it began, in ticks since the system did; the name in field 2 may
+ * hold anything. */
+static double start_of_self(void)
+{
+    char text[1024] = "";
+    struct timespec now, up;
+    unsigned long long ticks;
+    FILE *f = fopen("/proc/self/stat", "r");
+    size_t n = f ? fread(text, 1, sizeof text - 1, f) : 0;
+    if (f) fclose(f);
+    text[n] = 0;
+    char *p = strrchr(text, ')');
+    for (int field = 2; p && field < 22; field++) p = strchr(p + 1, ' ');
+    if (!p || sscanf(p, "%llu", &ticks) != 1 || clock_gettime(CLOCK_REALTIME, &now) ||
+        clock_gettime(CLOCK_BOOTTIME, &up)) return 0;
+    return (double)now.tv_sec - (double)up.tv_sec + (double)ticks / (double)sysconf(_SC_CLK_TCK);
+}
+
+void os_self_get(os_self *out)
+{
+    struct rusage u;
+    *out = (os_self){ .resident = proc_kb("/proc/self/status", "VmRSS:"), .start_s = start_of_self() };
+    if (!getrusage(RUSAGE_SELF, &u))
+        out->cpu_s = (double)u.ru_utime.tv_sec + (double)u.ru_stime.tv_sec +
+                     1e-6 * (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec);
+    DIR *d = opendir("/proc/self/fd");
+    for (struct dirent *x; d && (x = readdir(d));) out->files += x->d_name[0] != '.';
+    if (d) closedir(d), out->files--;                /* the folder's own */
+}
 
 size_t os_free_memory(void)
 {

@@ -59,5 +59,9 @@ uint64_t os_disk_free(const char *path);        /* bytes for this user; 0: unkno
 int64_t os_now_ns(void);                        /* monotonic */
 /* Bytes this process holds privately now and at its peak (RssAnon, VmHWM-like); 0: unknown. */
 size_t os_private_bytes(void);
+/* This process to its operator: resident bytes, seconds of the cores' time, open descriptors, and when
+ * it began, seconds since 1970. What the system does not say is 0. */
+typedef struct { size_t resident; double cpu_s, start_s; int files; } os_self;
+void os_self_get(os_self *out);
 size_t os_free_memory(void);                    /* MemAvailable, or what limits_memory leaves */
 #endif
