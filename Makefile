@@ -168,6 +168,9 @@ check-unit: $(TESTED) $(FUZZ:=.replay)
 	@O=$(O) tests/run.sh $(TESTED) $(FUZZ:=.replay)
 check-e2e: $(O)/drover $(EXAM) lib
 	@O=$(O) DROVER=$(O)/drover CC='$(CC)' tests/run.sh $(E2E)
+# The web page in a browser; installs what it needs.
+check-page: $(O)/drover
+	@DROVER=$(O)/drover tests/page/run.sh
 # A fuzz target linked to a main that runs it once on each file of its corpus.
 $(FUZZ:=.replay): $(O)/tests/fuzz/%.replay: $(O)/tests/fuzz/%.o $(O)/tests/fuzz/replay.o $(O)/core.a
 	$(call say,LD  $@)
@@ -240,7 +243,7 @@ compdb:
 	@tools/compdb.sh $(O) > compile_commands.json && echo "wrote compile_commands.json"
 clean:
 	rm -rf build drover compile_commands.json
-.PHONY: all lib examples check check-unit check-e2e check-kern check-mpi fuzz hdrcheck lint bench install uninstall \
+.PHONY: all lib examples check check-unit check-e2e check-kern check-mpi check-page fuzz hdrcheck lint bench install uninstall \
         man completion size compdb clean
 .SECONDARY:
 -include $(OBJ:.o=.d) $(UNIT:=.d) $(KERN:=.d) $(HDR:%=$(O)/%.ok.d)

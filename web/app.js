@@ -119,7 +119,7 @@ function showChat(quiet) {
     $('#live').hidden = true;
     $('#to-live').removeAttribute('aria-current');
     $('#chat').hidden = false;
-    $('#tune').hidden = $('#more').hidden = false;
+    $('#tune').hidden = $('#more').hidden = $('.model').hidden = false;
     views.clear();
     drawMessages(true);
     drawTop();
@@ -292,7 +292,7 @@ function finish(c, node) {
 function settle(v, node) {
     v.stream.end(node.content);
     v.el.classList.remove('going');
-    v.body.replaceChildren(v.prose);
+    for (const el of [...v.body.children]) if (el !== v.prose) el.remove();
     v.stream = null;
     v.drawFoot();
 }
@@ -577,7 +577,7 @@ function route() {
     const m = /^#c\/([\w-]+)$/.exec(location.hash), c = m && list.find(x => x.id === m[1]);
     if (location.hash === '#live') {
         $('#chat').hidden = true;
-        $('#tune').hidden = $('#more').hidden = true;
+        $('#tune').hidden = $('#more').hidden = $('.model').hidden = true;
         $('#live').hidden = false;
         $('#to-live').setAttribute('aria-current', 'page');
         document.title = 'Server · drover';

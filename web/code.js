@@ -98,9 +98,8 @@ function token(k, s, at) {
 }
 
 function mark(st, k, from, to) {
-    const r = new Range();
-    r.setStart(st.node, from);
-    r.setEnd(st.node, to);
+    // static: a live range would be lost when its block is moved
+    const r = new StaticRange({startContainer: st.node, startOffset: from, endContainer: st.node, endOffset: to});
     sets[k].add(r);
     st.marks.push({k, r, from, to});
 }

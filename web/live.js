@@ -59,14 +59,14 @@ function times(name) {
 }
 const timeTile = name => () => {
     const t = times(name);
-    return t ? {value: seconds(t.mid), sub: '95 %: ' + seconds(t.high) + (t.fresh ? ', last minute' : ', since the start')} : {value: '–', sub: 'none yet'};
+    return t ? {value: seconds(t.mid), point: t.mid, sub: '95 %: ' + seconds(t.high) + (t.fresh ? ', last minute' : ', since the start')} : {value: '–', sub: 'none yet', point: 0};
 };
 // Every tile: its name, what it needs, and value, line below and point of its curve.
 const TILES = [
     {name: 'Tokens a second', need: V + 'generation_tokens_total', draw: s => ({value: tenth(rate(V + 'generation_tokens_total', 3)), sub: count(sum(s, V + 'generation_tokens_total')) + ' in all', point: rate(V + 'generation_tokens_total', 3)})},
     {name: 'Prompt tokens a second', need: V + 'prompt_tokens_total', draw: s => ({value: tenth(rate(V + 'prompt_tokens_total', 3)), sub: count(sum(s, V + 'prompt_tokens_total')) + ' in all', point: rate(V + 'prompt_tokens_total', 3)})},
-    {name: 'Requests that run', need: V + 'num_requests_running', draw: s => ({value: sum(s, V + 'num_requests_running'), sub: finished(s), point: sum(s, V + 'num_requests_running')})},
-    {name: 'Requests that wait', need: V + 'num_requests_waiting', draw: s => ({value: sum(s, V + 'num_requests_waiting'), sub: count(sum(s, V + 'num_preemptions_total')) + ' set back for others', point: sum(s, V + 'num_requests_waiting')})},
+    {name: 'Running requests', need: V + 'num_requests_running', draw: s => ({value: sum(s, V + 'num_requests_running'), sub: finished(s), point: sum(s, V + 'num_requests_running')})},
+    {name: 'Waiting requests', need: V + 'num_requests_waiting', draw: s => ({value: sum(s, V + 'num_requests_waiting'), sub: count(sum(s, V + 'num_preemptions_total')) + ' set back for others', point: sum(s, V + 'num_requests_waiting')})},
     {name: 'KV memory in use', need: V + 'kv_cache_usage_perc', draw: s => { const x = (s[V + 'kv_cache_usage_perc'] || []).reduce((a, y) => Math.max(a, y.value), 0); return {value: (x * 100).toFixed(x < .1 ? 1 : 0) + ' %', sub: 'of the positions there are', point: x, top: 1}; }},
     {name: 'Prompts from the cache', need: V + 'prefix_cache_queries_total', draw: s => { const q = sum(s, V + 'prefix_cache_queries_total'), x = q ? sum(s, V + 'prefix_cache_hits_total') / q : 0; return {value: (x * 100).toFixed(0) + ' %', sub: count(q) + ' tokens looked up', point: x, top: 1}; }},
     {name: 'Time to the first token', need: V + 'time_to_first_token_seconds_bucket', draw: timeTile(V + 'time_to_first_token_seconds')},
@@ -79,10 +79,11 @@ const tenth = x => (x < 99.95 ? x.toFixed(1) : String(Math.round(x)));
 const finished = s => count(sum(s, V + 'request_success_total')) + ' finished';
 
 function spark(points, top) {
-    const max = top || Math.max(1e-9, ...points), n = Math.max(2, points.length), w = 100, hgt = 26;
-    const xy = points.map((p, i) => ((KEEP - n + i) / (KEEP - 1) * w).toFixed(2) + ' ' + (hgt - p / max * (hgt - 2) - 1).toFixed(2));
+    const max = top || Math.max(1e-9, ...points), n = points.length, w = 100, hgt = 26, room = Math.max(60, n);
+    const x = i => (room - n + i) / (room - 1) * w;
+    const xy = points.map((p, i) => x(i).toFixed(2) + ' ' + (hgt - p / max * (hgt - 2) - 1).toFixed(2));
     const line = xy.length > 1 ? 'M' + xy.join('L') : '';
-    return [svg('path', {'class': 'a', d: line ? line + 'V' + hgt + 'H' + ((KEEP - n) / (KEEP - 1) * w).toFixed(2) + 'Z' : ''}), svg('path', {'class': 'l', d: line})];
+    return [svg('path', {'class': 'a', d: line ? line + 'V' + hgt + 'H' + x(0).toFixed(2) + 'Z' : ''}), svg('path', {'class': 'l', d: line})];
 }
 
 function draw(models) {

@@ -255,7 +255,7 @@ function target(s, i, open) {
     if (s[j] === '<') {
         const e = s.indexOf('>', j);
         if (e < 0) return open ? {url: '', to: s.length} : null;
-        url = s.slice(j + 1, e);
+        url = s.slice(j + 1, e).replace(/ /g, '%20');
         j = e + 1;
     } else {
         let depth = 0;
@@ -548,23 +548,16 @@ function colour(root) {
     for (const code of root.querySelectorAll('pre > code')) highlight(code, code.dataset.lang);
 }
 
-// What is not shown yet of a text that grows: a last line that is only a marker so far, a first line of a
-// table whose second is not there.
+// What is not shown yet of a text that grows: a last line that is only a marker so far, the first line of a
+// table whose second is not complete.
+const MARKER = /^\s*(?:>\s*)*(?:[-*+]\s*|\d{1,9}[.)]?\s*)?(?:\[[ xX]?\]?|#{1,6}|`{1,2}|~{1,2}|(?:`{3,}|~{3,})[^`\n]*|[-*_]{2,}|\$|\\|!)?[ \t]*$/;
 export function shown(text) {
-    const at = text.lastIndexOf('\n') + 1, last = text.slice(at);
-    if (/^\s*(?:[-*+]|\d{1,9}[.)]?|#{1,6}|`{1,2}|~{1,2}|[-*_]{2,}|>|\||\$|\\)?[ \t]*$/.test(last)) return text.slice(0, at);
-    if (/^[ ]{0,3}\|/.test(last)) {
-        const before = text.slice(0, at).split('\n').slice(-2)[0] || '';
-        if (!before.includes('|')) return text.slice(0, at);
-    }
-    const prev = text.slice(0, Math.max(0, at - 1));
-    const line = prev.slice(prev.lastIndexOf('\n') + 1);
-    if (/^ {0,3}\|/.test(line) && /^ {0,3}\|?[ \t:|-]*$/.test(last)) {
-        const above = prev.slice(0, Math.max(0, prev.lastIndexOf('\n')));
-        const up = above.slice(above.lastIndexOf('\n') + 1);
-        if (!up.includes('|')) return text.slice(0, prev.lastIndexOf('\n') + 1);
-    }
-    return text;
+    const at = text.lastIndexOf('\n') + 1, last = text.slice(at), head = text.slice(0, at);
+    const lines = head.split('\n'), prev = lines.length > 1 ? lines[lines.length - 2] : '', above = lines.length > 2 ? lines[lines.length - 3] : '';
+    const row = s => /^ {0,3}\|/.test(s);
+    if (row(last) && !row(prev)) return head;
+    if (row(prev) && !row(above) && /^ {0,3}\|?[ \t:|-]*$/.test(last)) return head.slice(0, -1 - prev.length);
+    return MARKER.test(last) ? head : text;
 }
 
 // A text that grows, rendered into `root`: put(text) with the whole of it each time, end(text) once.

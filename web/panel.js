@@ -55,7 +55,10 @@ export function openSettings(settings, changed, asDefault, reset) {
     };
     const badTools = bad.cloneNode(), badSchema = bad.cloneNode();
     const schema = field('Schema or grammar', area(s.schema, 6, true, v => { s.schema = v; checkSchema(); changed(); }), null);
-    const checkSchema = () => judge(badSchema, () => { if (s.format === 'json_schema' && s.schema.trim()) JSON.parse(s.schema); });
+    const checkSchema = () => judge(badSchema, () => {
+        if (s.format !== 'json_schema' || !s.schema.trim()) return;
+        try { JSON.parse(s.schema); } catch (e) { throw new Error('The schema is not JSON: ' + e.message); }
+    });
     schema.append(badSchema);
     const showSchema = () => { schema.hidden = s.format !== 'json_schema' && s.format !== 'grammar'; };
     showSchema();
