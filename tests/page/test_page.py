@@ -200,7 +200,9 @@ def test_stop(p):
     p.page.press("#input", "Escape")
     p.settled()
     check("stopped is said", "Stopped." in p.texts()[-1], p.texts())
-    time.sleep(0.3)
+    end = time.time() + 5
+    while fake.S.cancelled == before and time.time() < end:
+        time.sleep(0.05)
     check("the server hears of it", fake.S.cancelled == before + 1)
     p.last().get_by_role("button", name="Continue").click()
     p.settled()
