@@ -5,6 +5,7 @@
  * states OPENING and CLOSING, which everybody else waits for. What is held is never closed. */
 #define _GNU_SOURCE
 #include "serve/models.h"
+#include <dirent.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <pthread.h>
@@ -29,6 +30,7 @@ typedef struct adapter {
 typedef struct {
     served s;                   /* first: models_put gets its address */
     char *arg;                  /* as it was given */
+    int64_t file_bytes;         /* of the file, or of the folder's files */
     slot_state state;
     int holds;
     int64_t used_ns;            /* when it was last let go */
@@ -94,6 +96,18 @@ static void digest_of(char out[65], const char *path, const struct stat *st)
     }
 }
 
+static int64_t bytes_of(const char *path, const struct stat *st)
+{
+    struct stat x;
+    int64_t n = 0;
+    if (!S_ISDIR(st->st_mode)) return st->st_size;
+    DIR *d = opendir(path);
+    for (struct dirent *f; d && (f = readdir(d));)
+        if (!fstatat(dirfd(d), f->d_name, &x, 0) && S_ISREG(x.st_mode)) n += x.st_size;
+    if (d) closedir(d);
+    return n;
+}
+
 static int slot_init(models *ms, slot *s, const char *arg, dr_err *e)
 {
     buf path = { .cap_max = PATH_CAP };
@@ -111,6 +125,7 @@ static int slot_init(models *ms, slot *s, const char *arg, dr_err *e)
     if (rc == DR_OK && !*s->s.id) rc = err_set(e, DR_EINVAL, "%.200s gives a model no name", arg);
     if (rc == DR_OK) {
         s->s.created = (int64_t)st.st_mtime;
+        s->file_bytes = bytes_of(real, &st);
         digest_of(s->s.digest, real, &st);
     }
     for (slot *x = ms->slot; rc == DR_OK && x < s; x++)
@@ -448,6 +463,19 @@ void models_each(models *ms, void (*fn)(void *arg, const models_row *row), void 
             fn(arg, &(models_row){ a->name, s->s.id, a->path, s->s.created, open });
     }
     pthread_mutex_unlock(&ms->lock);
+}
+
+int models_file_of(models *ms, const char *name, models_file *out)
+{
+    adapter *a;
+    pthread_mutex_lock(&ms->lock);
+    const slot *s = find(ms, name, &a);
+    if (s) {
+        out->bytes = s->file_bytes;
+        snprintf(out->digest, sizeof out->digest, "%s", s->s.digest);
+    }
+    pthread_mutex_unlock(&ms->lock);
+    return s ? DR_OK : DR_ENOTFOUND;
 }
 
 int models_load(models *ms, const char *name, dr_err *e)

@@ -51,6 +51,9 @@ void models_put(models *ms, served *s);                     /* NULL is fine */
  * It must not call anything of this file. */
 typedef struct { const char *id, *parent, *path; int64_t created; bool open; } models_row;
 void models_each(models *ms, void (*fn)(void *arg, const models_row *row), void *arg);
+/* What is known of a model's (or of an adapter's model's) file without opening it. DR_ENOTFOUND. */
+typedef struct { int64_t bytes; char digest[65]; } models_file;
+int models_file_of(models *ms, const char *name, models_file *out);
 /* Load and unload at run time: opens or closes a model by name; closing one in use is DR_EBUSY. */
 int models_load(models *ms, const char *name, dr_err *e);
 int models_unload(models *ms, const char *name, dr_err *e);

@@ -18,6 +18,4 @@ enum { OLLAMA_STOPS = 64 };
 int ollama_options(const json_t *v, const served *s, call_opt *c, const char **stop, const char **param,
                    dr_err *e);
 
-/* api_ollama_models.c */
-extern const http_route ollama_model_routes[];
 #endif

@@ -17,6 +17,7 @@ static const http_route *const ROUTES[] = {
     text_routes,
     anthropic_routes,
     ollama_routes,
+    ollama_model_routes,
     metrics_routes,
     NULL
 };
