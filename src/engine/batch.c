@@ -155,6 +155,11 @@ int batch_eval(engine *g, int64_t *ns)
                .lora = g->lora, .out = g->out, .n_out = n_out, .hid = g->hid, .n_hid = n_hid });
     g->m->d->run(g->m->d, g->n_in, pick, g);
     *ns = os_now_ns() - t0;
+    if (g->guess && g->decodes) {
+        int guesses = 0, made = 0;
+        for (int i = 0; i < g->n_in; i++) guesses += g->in[i]->n_guess, made += g->in[i]->n_pick;
+        guess_ran(g->guess, g->n_in, guesses, made, *ns);
+    }
     return N;
 }
 

@@ -158,6 +158,45 @@ static void admit(engine *g, seq *s, int64_t now)
     hist_put(&g->st.queue, (double)(now - t->submit_ns) * 1e-9);
 }
 
+/* Put guesses behind the text of s, those that its constraint allows; returns how many. */
+static int put_guesses(engine *g, seq *s, int n)
+{
+    int32_t *id = s->tok + s->turn.known;
+    int k = 0;
+    if (n < 1) return 0;
+    guess_copy(g->guess, s->turn.number + 1, n, id);
+    int copy = s->r.place >= 0 ? matcher_copy(s->t->match, s->r.place, NULL) : -1;
+    if (s->r.place >= 0 && copy < 0) return 0;
+    while (k < n && !gen_reply_ends(&s->r, id[k]) && (copy < 0 || !matcher_take(s->t->match, copy, id[k], NULL))) k++;
+    if (copy >= 0) matcher_end(s->t->match, copy);
+    return k;
+}
+
+/* What is worth guessing in the next step: nothing where a prompt is part of it. */
+static void speculate(engine *g)
+{
+    guess_seq q[GUESS_SEQS];
+    seq *of[GUESS_SEQS];
+    int n = 0;
+    g->decodes = true;
+    for (int i = 0; i < g->turns.n_run; i++) {
+        seq *s = g->turns.run[i]->owner;
+        s->turn.guesses = 0;
+        if (s->turn.stalled) continue;
+        if (s->turn.known - s->turn.len > 1 || s->turn.known == s->t->req.n_prompt || n == GUESS_SEQS) g->decodes = false;
+        if (!g->decodes) continue;
+        const engine_req *r = &s->t->req;
+        int room = g->n_ctx - s->turn.known;
+        if (room > s->may - 1) room = s->may - 1;
+        if (r->max_tokens >= 0 && room > r->max_tokens - s->r.n_gen - 1) room = r->max_tokens - s->r.n_gen - 1;
+        of[n] = s;
+        q[n++] = (guess_seq){ s->turn.number + 1, s->tok, s->turn.known, room, 0 };
+    }
+    if (!g->decodes) return;
+    guess_plan(g->guess, q, n);
+    for (int i = 0; i < n; i++) of[i]->turn.guesses = put_guesses(g, of[i], q[i].n);
+}
+
 /* Rows of the next step; 0: nothing can be done. */
 static int plan_step(engine *g, int64_t now)
 {
@@ -177,6 +216,7 @@ static int plan_step(engine *g, int64_t now)
     }
     while ((q = turns_admit(&g->turns, pages(g)))) admit(g, q->owner, now);
     stats_memory(g);
+    if (g->guess) speculate(g);
     return turns_step(&g->turns, pages(g));
 }
 
@@ -392,6 +432,13 @@ static int start(engine *g, dr_err *e)
     if (!rc && !(g->prefix = prefix_new(&g->kv, 1 + ADAPTERS_MAX, e))) rc = DR_ENOMEM;
     if (!rc && !(g->adapters = adapters_new(g->m, e))) rc = DR_ENOMEM;
     if (rc) return rc;
+    if (g->o.spec == SPEC_DRAFT)
+        return err_set(e, DR_EUNSUPPORTED, "many replies at once have no draft model: guesses come from the text");
+    int most = g->o.spec_max ? g->o.spec_max : SPEC_MAX_DEFAULT;
+    if (most < 1 || most > GUESS_MAX || g->o.spec_min < 0 || g->o.spec_min > most)
+        return err_set(e, DR_EINVAL, "guesses of %d to %d tokens; 1 to %d are possible", g->o.spec_min, most,
+                       GUESS_MAX);
+    if (g->o.spec && !(g->guess = guess_new(g->n_ctx, g->o.spec_min, most, e))) return DR_ENOMEM;
     turns_opt to = { .max_running = g->o.max_running, .max_waiting = g->o.max_waiting,
                      .step_rows = g->o.step_tokens, .n_pages = g->kv.n_pages, .need = need, .match = match,
                      .arg = g };
@@ -430,6 +477,7 @@ void engine_free(engine *g)
     if (g->turns_made) turns_free(&g->turns);
     prefix_free(g->prefix);
     adapters_free(g->adapters);
+    guess_free(g->guess);
     for (int i = 0; g->smp && i < g->m->d->n_threads; i++) sampler_free(g->smp[i]);
     void *const own[] = { g->row_tok, g->hid, g->out, g->run, g->lora, g->in, g->smp };
     for (size_t i = 0; i < sizeof own / sizeof *own; i++) mem_free(own[i]);

@@ -28,6 +28,7 @@ typedef struct {
     int max_waiting;            /* requests that wait at most, refused after that; 0: 256 */
     spec_kind spec;             /* guesses evaluated ahead while few sequences run */
     int spec_max;
+    int spec_min;               /* guesses wherever something can be guessed, whether they pay or not; 0: none */
     const model *draft;         /* SPEC_DRAFT */
     const char *store;          /* folder in which prefixes outlive the process; NULL: none */
     int64_t store_bytes;        /* of it at most; 0: 8 GB */

@@ -11,6 +11,7 @@
 #include "base/arena.h"
 #include "engine/adapters.h"
 #include "engine/engine.h"
+#include "engine/guess.h"
 #include "engine/prefix.h"
 #include "engine/sched.h"
 #include "gen/reply.h"
@@ -93,6 +94,8 @@ struct engine {
     workspace ws;
     prefix *prefix;
     adapters *adapters;
+    guess *guess;                   /* NULL: no speculation */
+    bool decodes;                   /* this step has neither prompts nor forced tokens: its time tells of guesses */
     sampler **smp;                  /* (threads,) */
     buf text;
     /* one step */

@@ -50,5 +50,5 @@ void engine_stats_get(engine *g, engine_stats *out)
     pthread_mutex_unlock(&g->lock);
     out->tok_s = gen / (SECONDS - 1);
     out->prompt_tok_s = prompt / (SECONDS - 1);
-    out->bytes = g->kv.bytes + g->ws.mem_bytes + g->ws.cs_bytes + adapters_bytes(g->adapters);
+    out->bytes = g->kv.bytes + g->ws.mem_bytes + g->ws.cs_bytes + adapters_bytes(g->adapters) + guess_bytes(g->guess);
 }

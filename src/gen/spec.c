@@ -14,6 +14,7 @@
 #include "base/mem.h"
 #include "base/os.h"
 #include "gen/ngram.h"
+#include "gen/step_time.h"
 
 enum {
     LENS = 24,                  /* lookups are told apart by how many tokens agreed */
@@ -34,8 +35,7 @@ struct spec {
     int32_t sent[SPEC_MAX];                      /* guesses of lookup that are being evaluated */
     int n_sent, at_sent;
     double account;
-    double ns[COLS + 1];                         /* of a step of n columns; 0: not measured */
-    int n_timed[COLS + 1];
+    step_time time;                              /* of a step of n columns */
     /* the draft model */
     session *d;
     sampler *smp;
@@ -74,38 +74,15 @@ static void believe(spec *p)
 
 /* ---- what a step takes ---- */
 
-/* Where a size was not measured: between its neighbours, or on the line through the smallest and the
- * largest that were; with one alone, a column more is taken for a fifth of a step. */
-static double cost(const spec *p, int n)
-{
-    if (p->n_timed[n]) return p->ns[n];
-    int lo = n, hi = n, least = 1;
-    while (lo > 0 && !p->n_timed[lo]) lo--;
-    while (hi <= COLS && !p->n_timed[hi]) hi++;
-    if (lo > 0 && hi <= COLS)
-        return p->ns[lo] + (p->ns[hi] - p->ns[lo]) * (n - lo) / (hi - lo);
-    if (lo == 0 && hi > COLS) return 1 + (n - 1) / 5.0;
-    if (lo == 0) return p->ns[hi] * (1 + (n - 1) / 5.0) / (1 + (hi - 1) / 5.0);
-    while (!p->n_timed[least]) least++;
-    double column = least < lo ? (p->ns[lo] - p->ns[least]) / (lo - least) : p->ns[lo] / (lo + 4);
-    return p->ns[lo] + (n - lo) * fmax(column, p->ns[lo] / 100);
-}
+static double cost(const spec *p, int n) { return step_time_of(&p->time, n); }
 
 void spec_timed(spec *p, int n, int64_t ns)
 {
     if (n < 1 || n > COLS) return;
-    double was = cost(p, n), x = (double)ns;
-    bool any = false;
-    for (int i = 1; i <= COLS; i++) any |= p->n_timed[i] > 0;
-    /* a step that was disturbed moves the figure, but not far */
-    if (any) x = fmin(fmax(x, was / 2), was * 2);
-    int k = p->n_timed[n]++;
-    double w = any ? fmax(1.0 / (k + 1.5), 0.125) : 1;
-    p->ns[n] = was + (x - was) * w;
-    if (!any) p->ns[n] = x;
+    step_time_put(&p->time, n, ns);
     if (p->n_sent > n - 1) p->n_sent = n - 1;    /* some were not possible */
     if (n == 1) save_up(p, 1.0 / 50);
-    else if (p->n_sent) save_up(p, 1 - x / cost(p, 1));
+    else if (p->n_sent) save_up(p, 1 - p->time.last / cost(p, 1));
 }
 
 /* ---- lookup ---- */
@@ -263,6 +240,7 @@ spec *spec_new(const spec_opt *o, const model *target, int n_ctx, dr_err *e)
         return NULL;
     }
     believe(p);
+    p->time.most = COLS;
     p->account = 1;
     p->seen = ngram_new(n_ctx, e);
     if (!p->seen || (o->kind == SPEC_DRAFT && open_draft(p, target, n_ctx, e))) {
@@ -330,7 +308,7 @@ int spec_guess(spec *p, const spec_where *w, int32_t *out)
     p->n_sent = p->at_sent = 0;
     if (most < 1) return 0;
     /* the first steps are plain, and show what one takes */
-    bool known = p->n_timed[1] >= 2;
+    bool known = p->time.n_timed[1] >= 2;
     int k = known ? best_lookup(p, most, &per) : 0;
     if (p->d && (known || least)) {
         double with = draft_outlook(p, most);

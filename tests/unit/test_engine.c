@@ -134,15 +134,21 @@ static ticket *submit(engine *g, const engine_req *r)
 }
 
 /* Request number i: prompts of many lengths with common beginnings, all ways to sample and to stop. */
-static int32_t prompt_of[64][300];
+enum { PROMPTS = 64 };
+static int32_t prompt_of[PROMPTS][300];
+static int set_up_all(void **state)
+{
+    for (int i = 0; i < PROMPTS; i++)
+        for (int k = 0; k < 300; k++) prompt_of[i][k] = 32 + (k * 7 + (k > 150 ? i : i % 3) * 11) % 90;
+    return set_up(state);
+}
 static const char *const stops[] = { "e", "th", "qu" };
+static const sample_bias two[] = { { 66, 40 }, { 67, 39 } };
 static engine_req request(int i)
 {
     engine_req r;
     engine_req_init(&r);
-    int n = 3 + i * 37 % 280;
-    for (int k = 0; k < n; k++) prompt_of[i][k] = 32 + (k * 7 + (k > 150 ? i : i % 3) * 11) % 90;
-    r.prompt = prompt_of[i], r.n_prompt = n;
+    r.prompt = prompt_of[i], r.n_prompt = 3 + i * 37 % 280;
     r.max_tokens = 5 + i * 13 % 60;
     r.wake = ring, r.arg = &door;
     r.sample.seed = (uint64_t)i * 1000 + 1;
@@ -152,6 +158,7 @@ static engine_req request(int i)
     if (i % 5 == 2) r.sample.repeat_penalty = 1.3f, r.sample.presence_penalty = 0.3f, r.sample.penalty_last_n = 64;
     if (i % 5 == 3) r.stop = stops, r.n_stop = 3;
     if (i % 5 == 4) r.sample.dry_multiplier = 0.8f, r.sample.min_p = 0.02f;
+    if (i % 3 == 2) r.sample.bias = two, r.sample.n_bias = 2;        /* a text that repeats itself */
     r.sample.logprobs = i % 2;
     return r;
 }
@@ -207,6 +214,7 @@ static void each_as_alone(const engine_opt *o)
     engine_stats_get(g, &st);
     assert_int_equal(st.requests, 2 * N);
     assert_true(st.prefix_hits > 0);
+    if (o->spec) assert_true(st.drafted > 100 && st.accepted > 20 && st.accepted < st.drafted);
     assert_int_equal(st.kv_used, 0);
     engine_free(g);
     for (int i = 0; i < N; i++) gen_result_free(&x[i]);
@@ -230,6 +238,13 @@ static void little_memory(void **state)
     each_as_alone(&(engine_opt){ .n_ctx = 512, .kv_positions = 640, .step_tokens = 64 });
 }
 
+
+static void speculation(void **state)
+{
+    (void)state;
+    each_as_alone(&(engine_opt){ .n_ctx = 512, .spec = SPEC_NGRAM, .spec_min = 4, .max_running = 4 });
+    each_as_alone(&(engine_opt){ .n_ctx = 512, .spec = SPEC_NGRAM, .spec_min = 20, .spec_max = 31, .max_running = 2, .step_tokens = 20 });
+}
 
 /* ---- several replies to one prompt */
 
@@ -287,7 +302,6 @@ static void lengths(void **state)
     assert_int_equal(a.r[0].finish, ENGINE_CONTEXT);
     assert_int_equal(a.r[0].n, 320 - r.n_prompt + 1);       /* the last is picked, not evaluated */
     r.n_prompt = 320;
-    for (int i = 0; i < 320; i++) prompt_of[63][i % 300] = 40 + i % 40;
     int32_t full[320];
     for (int i = 0; i < 320; i++) full[i] = 40 + i % 40;
     r.prompt = full;
@@ -708,12 +722,12 @@ static void no_allocations(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(among_many), cmocka_unit_test(small_steps), cmocka_unit_test(little_memory),
+        cmocka_unit_test(among_many), cmocka_unit_test(small_steps), cmocka_unit_test(little_memory), cmocka_unit_test(speculation),
         cmocka_unit_test(samples), cmocka_unit_test(lengths), cmocka_unit_test(ends),
         cmocka_unit_test(prompt_probs), cmocka_unit_test(refused), cmocka_unit_test(no_memory),
         cmocka_unit_test(constraints), cmocka_unit_test(slow_reader), cmocka_unit_test(cancelled),
         cmocka_unit_test(deadlines), cmocka_unit_test(engine_first), cmocka_unit_test(crowd),
         cmocka_unit_test(no_allocations),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, set_up_all, tear_down);
 }
