@@ -10,7 +10,7 @@
 typedef struct {
     dev_args dev;
     const char *host, *unix_path, *key_file, *cert, *key;
-    opt_list keys, origins;
+    opt_list keys, origins, names;
     int port, conns, conns_ip, idle, body_s, ping, workers, jobs, grace;
     size_t max_body, max_bodies, max_head;
     bool public, quiet, lazy;
@@ -37,6 +37,8 @@ static const opt opts[] = {
       "serve all who reach the address, without a key" },
     { 0, "cors", OPT_LIST, offsetof(args, origins), "ORIGIN",
       "pages of this origin may ask (https://example.org; *: all); may be given again" },
+    { 0, "name", OPT_LIST, offsetof(args, names), "HOST",
+      "requests for this host are answered too, on loopback without a key; may be given again" },
     { .kind = OPT_HEAD, .help = "Limits" },
     { 0, "max-body", OPT_SIZE, offsetof(args, max_body), "BYTES", "of a request (16M)", 1, 1 << 30 },
     { 0, "max-bodies", OPT_SIZE, offsetof(args, max_bodies), "BYTES",
@@ -88,6 +90,8 @@ static const opt opts[] = {
     OPT_END
 };
 
+enum { LIST_ROWS = OPT_LIST_MAX + 1 };
+
 /* The first ends in peace, the second at once, a third by the system's own hand. */
 static void on_signal(int sig)
 {
@@ -131,19 +135,25 @@ static void ready(void *arg, serve *s)
                  http_port(s->http));
 }
 
+static void null_ended(const opt_list *l, const char **to)
+{
+    memcpy(to, l->v, (size_t)l->n * sizeof *to);
+    to[l->n] = NULL;
+}
+
 static int run(const command *c, int argc, char **argv)
 {
     args a = { .host = "127.0.0.1", .port = 8080, .grace = 30 };
     dr_err e = {0};
     argc = cmd_parse(c, &a, argc, argv);
-    /* opt_list is not NULL-ended when it is full; its last row is spare */
-    const char *keys[OPT_LIST_MAX + 1] = {0}, *origins[OPT_LIST_MAX + 1] = {0}, *loras[OPT_LIST_MAX + 1] = {0};
-    memcpy(keys, a.keys.v, (size_t)a.keys.n * sizeof *keys);
-    memcpy(origins, a.origins.v, (size_t)a.origins.n * sizeof *origins);
-    memcpy(loras, a.adapters.v, (size_t)a.adapters.n * sizeof *loras);
+    const char *keys[LIST_ROWS], *origins[LIST_ROWS], *names[LIST_ROWS], *loras[LIST_ROWS];
+    null_ended(&a.keys, keys);
+    null_ended(&a.origins, origins);
+    null_ended(&a.names, names);
+    null_ended(&a.adapters, loras);
     serve_opt o = {
         .http = { .address = a.host, .port = a.port, .unix_path = a.unix_path, .keys = keys,
-                  .key_file = a.key_file, .cert = a.cert, .key = a.key, .origins = origins,
+                  .key_file = a.key_file, .cert = a.cert, .key = a.key, .origins = origins, .names = names,
                   .max_body = a.max_body, .max_body_all = a.max_bodies, .max_header = a.max_head,
                   .max_conns = a.conns, .max_conns_per_ip = a.conns_ip, .idle_s = a.idle,
                   .body_s = a.body_s, .ping_s = a.ping, .workers = a.workers, .max_jobs = a.jobs,

@@ -73,8 +73,10 @@ static int listen_inet(http *h, dr_err *e)
     freeaddrinfo(list);
     if (rc == DR_OK && !getsockname(h->listen, (struct sockaddr *)&at, &n) &&
         !getnameinfo((struct sockaddr *)&at, n, host, sizeof host, port, sizeof port,
-                     NI_NUMERICHOST | NI_NUMERICSERV))
+                     NI_NUMERICHOST | NI_NUMERICSERV)) {
         h->port = (int)strtol(port, NULL, 10);
+        h->loopback = !strncmp(host, "127.", 4) || !strcmp(host, "::1");
+    }
     return rc;
 }
 

@@ -93,7 +93,9 @@ typedef struct {
     const char *const *keys;    /* NULL-ended list; NULL: none */
     const char *key_file;       /* read again by http_reload */
     const char *cert, *key;     /* TLS: PEM files; NULL: none */
-    const char *const *origins; /* CORS: NULL-ended, "*" is any; NULL: none */
+    const char *const *origins; /* CORS: NULL-ended, "*" is any; NULL: none. Pages of others are refused */
+    const char *const *names;   /* a server on loopback without keys is asked by these names of hosts too;
+                                   NULL-ended; NULL: localhost, addresses and this machine's names alone */
     size_t max_body, max_body_all, max_header;              /* 0: 16 MB, 256 MB, 32 KB */
     int max_conns, max_conns_per_ip;                        /* 0: 16384, no limit */
     int idle_s, body_s, ping_s; /* 0: 120 (no request), 30 (a request's head and body), 15 */

@@ -225,8 +225,7 @@ static bool cors(http_conn *c)
 {
     const char *from = http_header(&c->req, "Origin"), *want;
     if (!from || strlen(from) >= sizeof c->origin) return false;
-    for (const char *const *o = c->h->o.origins; o && *o; o++)
-        if (!strcmp(*o, "*") || !strcasecmp(*o, from)) snprintf(c->origin, sizeof c->origin, "%s", from);
+    if (origin_allowed(c->h, from, NULL)) snprintf(c->origin, sizeof c->origin, "%s", from);
     if (!*c->origin || strcmp(c->method, "OPTIONS") ||
         !http_header(&c->req, "Access-Control-Request-Method"))
         return false;
@@ -254,6 +253,15 @@ static void find_route(http_conn *c)
                                      sizeof allow);
     if (t) c->style = t->style;
     if (!t || !(t->flags & HTTP_OPEN)) {
+        const char *from = http_header(&c->req, "Origin"), *host = http_header(&c->req, "Host");
+        if (!host_allowed(h, host)) {
+            refuse(c, 403, NULL, "host_not_allowed", "this server is not called %.100s: --name allows it", host);
+            return;
+        }
+        if (!origin_allowed(h, from, host)) {
+            refuse(c, 403, NULL, "origin_not_allowed", "pages of %.100s may not ask: --cors allows it", from);
+            return;
+        }
         int tenant = keys_check(h, c->mc);
         if (tenant < 0) {
             refuse(c, 401, NULL, "invalid_api_key", "a valid key is wanted: Authorization: Bearer KEY, "

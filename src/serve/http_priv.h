@@ -62,6 +62,7 @@ struct http {
     http_opt o;
     struct MHD_Daemon *d;
     int poll, wake, mhd_fd, listen, port;
+    bool loopback;                      /* it listens there, and nowhere else */
     char *unix_path;                    /* made by us, to be removed */
     http_conn *conns;
     int n_conns;
@@ -101,6 +102,11 @@ int keys_check(const http *h, struct MHD_Connection *mc);
 const http_route *route_find(const http *h, const char *method, const char *path, const char **rest,
                              int *status, char *allow, size_t n_allow);
 http_style route_style(const http *h, const char *path);
+
+/* http_origin.c: requests that a browser makes for somebody else's page */
+/* Whether a page of this origin (may be NULL) may ask the server that is called `host`. */
+bool origin_allowed(const http *h, const char *origin, const char *host);
+bool host_allowed(const http *h, const char *host);     /* host: with or without a port */
 
 /* http_work.c */
 int work_start(http *h, dr_err *e);

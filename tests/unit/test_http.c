@@ -258,7 +258,7 @@ static bool closed(int fd, int ms)
     return false;
 }
 
-#define CLOSE "Host: x\r\nConnection: close\r\n\r\n"
+#define CLOSE "Host: localhost\r\nConnection: close\r\n\r\n"
 /* One request on a connection of its own, whole reply. */
 static char *ask(const char *text)
 {
@@ -334,12 +334,12 @@ static void keep_alive(void **state)
     begin((http_opt){0});
     int fd = dial();
     for (int i = 0; i < 50; i++) {
-        put(fd, "GET /echo/k HTTP/1.1\r\nHost: x\r\n\r\n");
+        put(fd, "GET /echo/k HTTP/1.1\r\nHost: localhost\r\n\r\n");
         has(get(fd, "tenant=0 \n", WAIT_MS), "HTTP/1.1 200");
     }
     /* several at once, streamed ones between: answered in order */
-    put(fd, "GET /echo/1 HTTP/1.1\r\nHost: x\r\n\r\nGET /stream?n=2 HTTP/1.1\r\nHost: x\r\n\r\n"
-            "GET /open HTTP/1.1\r\nHost: x\r\n\r\nGET /echo/2 HTTP/1.1\r\n" CLOSE);
+    put(fd, "GET /echo/1 HTTP/1.1\r\nHost: localhost\r\n\r\nGET /stream?n=2 HTTP/1.1\r\nHost: localhost\r\n\r\n"
+            "GET /open HTTP/1.1\r\nHost: localhost\r\n\r\nGET /echo/2 HTTP/1.1\r\n" CLOSE);
     char *r = get(fd, NULL, WAIT_MS);
     const char *a = strstr(r, "/echo/1"), *b = strstr(r, "line 1"), *c = strstr(r, "/open"), *d = strstr(r, "/echo/2");
     assert_true(a && b && c && d && a < b && b < c && c < d);
@@ -415,7 +415,7 @@ static void bodies(void **state)
     memset(big, 'b', sizeof big);
     /* its length said, and sent in full: the reply is seen */
     int fd = dial();
-    put(fd, "POST /echo/x HTTP/1.1\r\nHost: x\r\nContent-Length: 300000\r\n\r\n");
+    put(fd, "POST /echo/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 300000\r\n\r\n");
     put_n(fd, big, sizeof big);
     char *r = get(fd, "}}", WAIT_MS);
     has(r, "HTTP/1.1 413"), has(r, "300000 bytes: 1000 are allowed");
@@ -425,7 +425,7 @@ static void bodies(void **state)
     close(fd);
     /* asked before it is sent */
     fd = dial();
-    put(fd, "POST /echo/x HTTP/1.1\r\nHost: x\r\nContent-Length: 300000\r\nExpect: 100-continue\r\n\r\n");
+    put(fd, "POST /echo/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 300000\r\nExpect: 100-continue\r\n\r\n");
     r = get(fd, NULL, WAIT_MS);
     has(r, "HTTP/1.1 413"), has_not(r, "100 Continue");
     close(fd);
@@ -438,7 +438,7 @@ static void bodies(void **state)
     close(fd);
     /* all together */
     int a = dial(), b = dial();
-    put(a, "POST /echo/x HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n"), put_n(a, big, 900);
+    put(a, "POST /echo/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n"), put_n(a, big, 900);
     usleep(100000);
     put(b, "POST /echo/x HTTP/1.1\r\nContent-Length: 900\r\n" CLOSE), put_n(b, big, 900);
     r = get(b, NULL, WAIT_MS);
@@ -474,14 +474,14 @@ static void heads(void **state)
 static void nonsense(void **state)
 {
     (void)state;
-    static const char good[] = "POST /json?q=%41 HTTP/1.1\r\nHost: x\r\nContent-Length: 8\r\nX-A: \"b\"\r\n\r\n{\"a\": 1}";
+    static const char good[] = "POST /json?q=%41 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 8\r\nX-A: \"b\"\r\n\r\n{\"a\": 1}";
     static const char *const bad[] = {
         "\r\n\r\n\r\n", "GET\r\n\r\n", "GET / HTTP/9.9\r\n\r\n", "\x16\x03\x01\x02\x00\x01\x00", "GET / HTTP/1.1\r\n: x\r\n\r\n",
-        "POST /json HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", "POST /json HTTP/1.1\r\nHost: x\r\nContent-Length: 1x\r\n\r\n",
-        "POST /json HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999999999999\r\n\r\n",
-        "POST /json HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-        "POST /json HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffffff\r\n",
-        "GET /open HTTP/1.1\r\nHost: x\r\n folded: 1\r\nX\r\n\r\n", "GET http://x/open HTTP/1.1\r\nHost: x\r\n\r\n", "GET /open HTTP/1.1\r\nHo", "GE",
+        "POST /json HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n", "POST /json HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1x\r\n\r\n",
+        "POST /json HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999999999999999\r\n\r\n",
+        "POST /json HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        "POST /json HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffffff\r\n",
+        "GET /open HTTP/1.1\r\nHost: localhost\r\n folded: 1\r\nX\r\n\r\n", "GET http://x/open HTTP/1.1\r\nHost: localhost\r\n\r\n", "GET /open HTTP/1.1\r\nHo", "GE",
     };
     begin((http_opt){0});
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
@@ -566,7 +566,7 @@ static void leaves(void **state)
     for (int i = 0; i < (int)(sizeof at / sizeof *at); i++) {
         char s[200];
         int fd = dial();
-        snprintf(s, sizeof s, "GET %s HTTP/1.1\r\nHost: x\r\n\r\n", at[i].path);
+        snprintf(s, sizeof s, "GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n", at[i].path);
         put(fd, s);
         int seen = atomic_load(&closes);
         if (at[i].until) has(get(fd, at[i].until, WAIT_MS), "HTTP/1.1 200");
@@ -581,7 +581,7 @@ static void leaves(void **state)
     }
     /* while a worker has it: the handler's source is closed, unwritten */
     int fd = dial();
-    put(fd, "GET /slow HTTP/1.1\r\nHost: x\r\n\r\n");
+    put(fd, "GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n");
     reaches(&jobs_in, 1, "jobs");
     int logged = atomic_load(&n_log);
     close(fd);
@@ -601,7 +601,7 @@ static void slow_reader(void **state)
     int fd = dial(), small = 4096;
     setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
     size_t live = mem_live_bytes();
-    put(fd, "GET /endless HTTP/1.1\r\nHost: x\r\n\r\n");
+    put(fd, "GET /endless HTTP/1.1\r\nHost: localhost\r\n\r\n");
     usleep(300000);
     long was = atomic_load(&filled);
     usleep(300000);
@@ -622,8 +622,8 @@ static void timeouts(void **state)
     begin((http_opt){ .body_s = 1, .idle_s = 3 });
     int idle = dial(), head = dial(), body = dial(), drip = dial();
     put(head, "GET /open HTTP/1.1\r\nHost");
-    put(body, "POST /echo/x HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nabc");
-    put(drip, "POST /echo/x HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n");
+    put(body, "POST /echo/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\nabc");
+    put(drip, "POST /echo/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n");
     int64_t t = os_now_ns();
     for (int i = 0; i < 40 && !readable(drip, 0); i++) put(drip, "."), usleep(100000);
     assert_in_range((os_now_ns() - t) / 1000000, 900, 3500);        // a byte now and then does not help
@@ -678,7 +678,7 @@ static void full_queue(void **state)
     int fd[3];
     for (int i = 0; i < 3; i++) {
         fd[i] = dial();
-        put(fd[i], "GET /slow HTTP/1.1\r\nHost: x\r\n\r\n");
+        put(fd[i], "GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n");
         if (!i) reaches(&jobs_in, 1, "jobs");
     }
     usleep(100000);
@@ -707,6 +707,38 @@ static void cors(void **state)
     end();
 }
 
+/* What a browser sends for somebody else's page. */
+static void others_pages(void **state)
+{
+    (void)state;
+    static const struct { const char *host, *origin; int status; } t[] = {
+        { "localhost:1", NULL, 200 }, { "127.0.0.1:80", NULL, 200 }, { "[::1]:8080", NULL, 200 }, { "a.localhost", NULL, 200 },
+        { "box.local:80", NULL, 200 }, { "named.example:80", NULL, 200 }, { "evil.example:80", NULL, 403 },
+        { "127.0.0.1.evil.example", NULL, 403 }, { "localhost.evil.example", NULL, 403 }, { "[evil]", NULL, 403 },
+        { "local", NULL, 403 }, { ".local", NULL, 403 },
+        { "localhost:1", "http://localhost:1", 200 }, { "localhost:1", "https://LOCALHOST:1", 200 },
+        { "localhost:1", "http://localhost:2", 403 }, { "localhost:1", "null", 403 },
+        { "localhost:1", "https://evil.example", 403 }, { "evil.example", "http://evil.example", 403 },
+        { "localhost:1", "https://good.example", 200 },
+    };
+    static const char *const good[] = { "https://good.example", NULL }, *const names[] = { "Named.Example", NULL };
+    begin((http_opt){ .origins = good, .names = names });
+    for (size_t i = 0; i < sizeof t / sizeof *t; i++) {
+        char s[400], want[40];
+        snprintf(s, sizeof s, "GET /echo/x HTTP/1.1\r\nHost: %s\r\n%s%s%sConnection: close\r\n\r\n", t[i].host,
+                 t[i].origin ? "Origin: " : "", t[i].origin ? t[i].origin : "", t[i].origin ? "\r\n" : "");
+        snprintf(want, sizeof want, "HTTP/1.1 %d", t[i].status);
+        has(ask(s), want);
+    }
+    has(ask("GET /open HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n"), "HTTP/1.1 200");
+    end();
+    static const char *const keys[] = { "k:some-key-1", NULL };
+    begin((http_opt){ .keys = keys });          // who has the key may call it anything
+    has(ask("GET /echo/x HTTP/1.1\r\nHost: my.example\r\nX-Api-Key: some-key-1\r\nConnection: close\r\n\r\n"),
+        "HTTP/1.1 200");
+    end();
+}
+
 /* ---- the end */
 
 static void drain(void **state)
@@ -715,7 +747,7 @@ static void drain(void **state)
     begin((http_opt){0});
     int idle = dial(), fd = dial();
     usleep(20000);
-    put(fd, "GET /stream?n=20&us=50000 HTTP/1.1\r\nHost: x\r\n\r\n");
+    put(fd, "GET /stream?n=20&us=50000 HTTP/1.1\r\nHost: localhost\r\n\r\n");
     has(get(fd, "line 0", WAIT_MS), "HTTP/1.1 200");
     http_stop(sv.h, 30);
     assert_true(closed(idle, WAIT_MS));
@@ -731,7 +763,7 @@ static void drain(void **state)
     /* what does not end in time is ended */
     begin((http_opt){0});
     fd = dial();
-    put(fd, "GET /never HTTP/1.1\r\nHost: x\r\n\r\n");
+    put(fd, "GET /never HTTP/1.1\r\nHost: localhost\r\n\r\n");
     usleep(50000);
     int64_t t = os_now_ns();
     http_stop(sv.h, 1);
@@ -792,7 +824,7 @@ int main(void)
         cmocka_unit_test(key_file), cmocka_unit_test(bodies), cmocka_unit_test(heads), cmocka_unit_test(nonsense),
         cmocka_unit_test(streams), cmocka_unit_test(ping), cmocka_unit_test(leaves), cmocka_unit_test(slow_reader),
         cmocka_unit_test(timeouts), cmocka_unit_test(crowd), cmocka_unit_test(idle_many), cmocka_unit_test(full_queue),
-        cmocka_unit_test(cors), cmocka_unit_test(drain), cmocka_unit_test(unix_socket), cmocka_unit_test(refused),
+        cmocka_unit_test(cors), cmocka_unit_test(others_pages), cmocka_unit_test(drain), cmocka_unit_test(unix_socket), cmocka_unit_test(refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
