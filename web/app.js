@@ -174,7 +174,7 @@ function drawChip() {
     if (s.tools.trim()) out.push('tools');
     if (s.probs) out.push('probabilities');
     $('#chip').textContent = out.length ? out.join(' · ') : 'Default settings';
-    const used = chats.path(chat).filter(n => n.usage).pop(), m = model(chat.model), max = m && (m.max_model_len || m.context_length);
+    const used = chats.path(chat).filter(n => n.usage).pop(), m = model(chat.model), max = m && (m.max_model_len || (model(m.parent) || {}).max_model_len);
     const n = used ? used.usage.prompt_tokens + used.usage.completion_tokens : 0;
     $('#room').textContent = n ? count(n) + (max ? ' of ' + count(max) : '') + ' tokens' : '';
 }
@@ -234,7 +234,10 @@ function ask(c, parent, more) {
     const node = chats.addNode(c, parent, {role: 'assistant', content: '', model: c.model, ...more});
     try {
         request = chats.requestOf(c, chats.messagesOf(c, chats.pathTo(c, node)));
-        if (node.content) Object.assign(request, {continue_final_message: true, add_generation_prompt: false});
+        if (node.content) {
+            request.continue_final_message = true;
+            request.messages[request.messages.length - 1].content = node.content;      // with its thoughts
+        }
     } catch (e) {
         node.error = {message: e.message};
         finish(c, node);

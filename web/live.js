@@ -67,12 +67,16 @@ const TILES = [
     {name: 'Prompt tokens a second', need: V + 'prompt_tokens_total', draw: s => ({value: tenth(rate(V + 'prompt_tokens_total', 3)), sub: count(sum(s, V + 'prompt_tokens_total')) + ' in all', point: rate(V + 'prompt_tokens_total', 3)})},
     {name: 'Running requests', need: V + 'num_requests_running', draw: s => ({value: sum(s, V + 'num_requests_running'), sub: finished(s), point: sum(s, V + 'num_requests_running')})},
     {name: 'Waiting requests', need: V + 'num_requests_waiting', draw: s => ({value: sum(s, V + 'num_requests_waiting'), sub: count(sum(s, V + 'num_preemptions_total')) + ' set back for others', point: sum(s, V + 'num_requests_waiting')})},
-    {name: 'KV memory in use', need: V + 'kv_cache_usage_perc', draw: s => { const x = (s[V + 'kv_cache_usage_perc'] || []).reduce((a, y) => Math.max(a, y.value), 0); return {value: (x * 100).toFixed(x < .1 ? 1 : 0) + ' %', sub: 'of the positions there are', point: x, top: 1}; }},
+    {name: 'KV memory in use', need: V + 'kv_cache_usage_perc', draw: s => { const x = (s[V + 'kv_cache_usage_perc'] || []).reduce((a, y) => Math.max(a, y.value), 0); return {value: (x * 100).toFixed(x < .1 ? 1 : 0) + ' %', sub: has(s, 'drover_kv_positions') ? count(sum(s, 'drover_kv_positions_cached')) + ' of ' + count(sum(s, 'drover_kv_positions')) + ' positions kept' : 'of the positions there are', point: x, top: 1}; }},
     {name: 'Prompts from the cache', need: V + 'prefix_cache_queries_total', draw: s => { const q = sum(s, V + 'prefix_cache_queries_total'), x = q ? sum(s, V + 'prefix_cache_hits_total') / q : 0; return {value: (x * 100).toFixed(0) + ' %', sub: count(q) + ' tokens looked up', point: x, top: 1}; }},
     {name: 'Time to the first token', need: V + 'time_to_first_token_seconds_bucket', draw: timeTile(V + 'time_to_first_token_seconds')},
     {name: 'Time for each token', need: V + 'time_per_output_token_seconds_bucket', draw: timeTile(V + 'time_per_output_token_seconds')},
     {name: 'Time for each token', need: V + 'inter_token_latency_seconds_bucket', draw: timeTile(V + 'inter_token_latency_seconds')},
     {name: 'Time for a whole reply', need: V + 'e2e_request_latency_seconds_bucket', draw: timeTile(V + 'e2e_request_latency_seconds')},
+    {name: 'Guesses that came true', need: V + 'spec_decode_num_draft_tokens_total', if: s => sum(s, V + 'spec_decode_num_draft_tokens_total') > 0, draw: s => { const n = sum(s, V + 'spec_decode_num_draft_tokens_total'), x = sum(s, V + 'spec_decode_num_accepted_tokens_total') / n; return {value: (x * 100).toFixed(0) + ' %', sub: count(n) + ' tokens guessed', point: x, top: 1}; }},
+    {name: 'Cores in use', need: 'process_cpu_seconds_total', draw: s => { const x = rate('process_cpu_seconds_total', 3); return {value: x.toFixed(1), sub: seconds(sum(s, 'process_cpu_seconds_total')) + ' in all', point: x}; }},
+    {name: 'Connections', need: 'drover_http_connections', draw: s => ({value: sum(s, 'drover_http_connections'), sub: count(sum(s, 'drover_http_requests_total')) + ' requests', point: sum(s, 'drover_http_connections')})},
+    {name: 'Refused', need: 'drover_requests_refused_total', draw: s => ({value: count(sum(s, 'drover_requests_refused_total') + sum(s, 'drover_http_refused_total')), sub: count(sum(s, 'drover_requests_failed_total')) + ' failed', point: rate('drover_requests_refused_total', 3)})},
     {name: 'Memory of the process', need: 'process_resident_memory_bytes', draw: s => ({value: bytes(sum(s, 'process_resident_memory_bytes')), sub: has(s, 'process_start_time_seconds') ? 'up for ' + seconds(Date.now() / 1000 - sum(s, 'process_start_time_seconds')) : '', point: sum(s, 'process_resident_memory_bytes')})},
 ];
 const tenth = x => (x < 99.95 ? x.toFixed(1) : String(Math.round(x)));
@@ -94,7 +98,7 @@ function draw(models) {
     const box = root.querySelector('.tiles');
     const seen = new Set();
     for (const t of TILES) {
-        if (!has(now.s, t.need) || (seen.has(t.name) && !tiles[t.need])) continue;
+        if (!has(now.s, t.need) || (t.if && !t.if(now.s)) || (seen.has(t.name) && !tiles[t.need])) continue;
         seen.add(t.name);
         let el = tiles[t.need];
         if (!el) {

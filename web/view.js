@@ -53,7 +53,7 @@ export class MessageView {
         (n.calls || []).forEach((c, i) => this.body.append(callView(n, c, i, this.acts.canAnswer(n) ? this.acts : null)));
         if (n.error) this.body.append(failView(n, this.acts));
         const note = n.finish === 'length' ? 'Cut off: the reply reached its longest length.' : n.finish === 'stopped' ? 'Stopped.' : !n.error && !n.content.trim() && !(n.calls && n.calls.length) && n.finish ? 'The reply is empty.' : '';
-        if (note) this.body.append(h('p.note', null, note, ' ', n.finish !== 'stop' && n.content && !(n.calls && n.calls.length)
+        if (note) this.body.append(h('p.note', null, note, ' ', n.finish !== 'stop' && n.content && this.acts.canAnswer(n) && !(n.calls && n.calls.length)
             ? h('button', {type: 'button', onclick: () => this.acts.goOn(n)}, 'Continue') : null));
     }
 
@@ -233,8 +233,8 @@ function tokenView(node, acts) {
             open = {button: b, box: alternatives(node, i, acts)};
             b.after(open.box);
             b.setAttribute('aria-expanded', 'true');
-        }}, t.t || '∅');
-        box.append(b);
+        }}, t.t.replace(/\n/g, '⏎') || '∅');
+        box.append(b, '\n'.repeat(t.t.split('\n').length - 1));
     });
     return box;
 }

@@ -148,11 +148,25 @@ static void on_row(void *arg, const models_row *row)
     json_array_append_new(w->list, o);
 }
 
+/* As vLLM says it: the positions of one conversation, where the model is open. */
+static void put_context(models *ms, json_t *list)
+{
+    size_t i;
+    json_t *o;
+    json_array_foreach(list, i, o) {
+        bool open = json_is_true(json_object_get(o, "loaded"));
+        served *m = open ? models_peek(ms, json_string_value(json_object_get(o, "id"))) : NULL;
+        if (m) json_object_set_new(o, "max_model_len", json_integer(engine_ctx(m->eng)));
+        models_put(ms, m);
+    }
+}
+
 static void get_models(const http_req *q, http_reply *o)
 {
     serve *s = q->arg;
     rows w = { .list = json_array() };
     models_each(s->models, on_row, &w);
+    put_context(s->models, w.list);
     http_put_json(o, 200, json_pack("{s:s, s:o}", "object", "list", "data", w.list));
 }
 
@@ -161,6 +175,7 @@ static void get_model(const http_req *q, http_reply *o)
     serve *s = q->arg;
     rows w = { .list = json_array(), .want = q->rest };
     models_each(s->models, on_row, &w);
+    put_context(s->models, w.list);
     if (w.found) http_put_json(o, 200, w.found);
     else
         http_error(o, HTTP_OPENAI, 404, "invalid_request_error", "model_not_found", "model",
