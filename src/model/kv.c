@@ -60,10 +60,13 @@ static void drop(kv_cache *c, int32_t page)
     else if (c->count[page] == 1 && c->kept[page]) c->n_idle++;
 }
 
-static void hold(kv_cache *c, int32_t page)
+void kv_hold(kv_cache *c, int32_t page)
 {
+    DR_ASSERT(c->count[page] > 0);
     if (c->count[page]++ == 1 && c->kept[page]) c->n_idle--;
 }
+
+void kv_release(kv_cache *c, int32_t page) { drop(c, page); }
 
 void kv_keep(kv_cache *c, int32_t page)
 {
@@ -83,7 +86,7 @@ void kv_unkeep(kv_cache *c, int32_t page)
 void kv_replace(kv_cache *c, kv_seq *s, int i, int32_t page)
 {
     DR_ASSERT(i < pages_for(s->max_len) && c->count[page] > 0);
-    hold(c, page);
+    kv_hold(c, page);
     if (s->page[i] >= 0) drop(c, s->page[i]);
     s->page[i] = page;
 }
@@ -153,7 +156,7 @@ int kv_share(kv_cache *c, kv_seq *dst, const kv_seq *src, int len, dr_err *e)
     kv_truncate(c, dst, 0);
     for (int64_t i = 0; i < pages_for(len); i++) {
         dst->page[i] = src->page[i];
-        hold(c, src->page[i]);
+        kv_hold(c, src->page[i]);
     }
     dst->len = len;
     return DR_OK;

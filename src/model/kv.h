@@ -42,6 +42,9 @@ int kv_share(kv_cache *c, kv_seq *dst, const kv_seq *src, int len, dr_err *e);
  * A page is kept once. n_idle says how many pages would become free if all were unkept. */
 void kv_keep(kv_cache *c, int32_t page);
 void kv_unkeep(kv_cache *c, int32_t page);
+/* Count a page in use once more, and give that back. */
+void kv_hold(kv_cache *c, int32_t page);
+void kv_release(kv_cache *c, int32_t page);
 /* Page number i of s becomes `page`, which is in use and holds the same or more; i may be one behind the
  * pages that s has. */
 void kv_replace(kv_cache *c, kv_seq *s, int i, int32_t page);
