@@ -48,8 +48,25 @@ async function flush() {
         catch (e) { toast('This chat could not be saved: ' + e.message); }
     }
 }
-addEventListener('pagehide', flush);
+// What was written since the last saving, when the page goes: a database may not finish then, this does.
+addEventListener('pagehide', () => {
+    if (runs.size) store.save('cut', [...runs.values()].map(r => ({chat: r.chat.id, node: r.node.id, content: r.node.content, time: r.node.time})));
+    flush();
+});
 addEventListener('visibilitychange', () => { if (document.hidden) flush(); });
+
+// Replies that were being written when this page was closed.
+function takeCut() {
+    for (const x of store.load('cut', null) || []) {
+        const c = list.find(y => y.id === x.chat), n = c && c.nodes[x.node];
+        if (!n || !n.running || n.content.length > x.content.length) continue;
+        Object.assign(n, {content: x.content, time: x.time, finish: 'stopped'});
+        delete n.running;
+        keep(c);
+    }
+    store.save('cut', null);
+    for (const c of list) for (const n of Object.values(c.nodes)) if (n.running && Date.now() - c.updated > 5000) { n.finish = 'stopped'; delete n.running; }
+}
 
 // Another tab changed a chat.
 async function changedElsewhere(id) {
@@ -249,6 +266,7 @@ function ask(c, parent, more) {
 function start(c, node, request) {
     const stop = new AbortController();
     let frame = 0, told = 0;
+    node.running = true;
     runs.set(node.id, {chat: c, node, stop});
     keep(c, true);
     if (c === chat) { drawMessages(); stick = true; toEnd(); }
@@ -270,6 +288,7 @@ function start(c, node, request) {
         clearInterval(tick);
         cancelAnimationFrame(frame);
         runs.delete(node.id);
+        delete node.running;
         finish(c, node);
     });
 }
@@ -603,6 +622,7 @@ async function begin() {
     api.setKey(store.loadKey());
     const kept = await store.openStore(changedElsewhere);
     try { list = (await store.allChats()).filter(c => c && c.nodes && c.root); } catch { list = []; }
+    takeCut();
     if (!kept) toast('This browser keeps nothing: chats are gone when the page is closed.');
     route();
     drawList();

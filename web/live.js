@@ -109,7 +109,7 @@ function draw(models) {
         const d = t.draw(now.s);
         el.value.textContent = d.value;
         el.sub.textContent = d.sub || '';
-        if (d.point === undefined) continue;
+        if (d.point === undefined || past.length < 2) continue;       // rates need two samples
         if (!el.spark) el.root.append(el.spark = svg('svg', {'class': 'spark', viewBox: '0 0 100 26', preserveAspectRatio: 'none', 'aria-hidden': 'true'}));
         el.points.push(d.point);
         if (el.points.length > KEEP) el.points.shift();

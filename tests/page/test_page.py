@@ -41,7 +41,7 @@ def check(what, ok, more=""):
 class Page:
     """A fresh browser profile on one chat page, with what all tests need."""
 
-    def __init__(self, browser, url, **context):
+    def __init__(self, browser, url, ready=True, **context):
         self.context = browser.new_context(**context)
         self.context.grant_permissions(["clipboard-read", "clipboard-write"], origin=url)
         self.page = self.context.new_page()
@@ -50,11 +50,8 @@ class Page:
         self.page.on("pageerror", lambda e: problems.append(str(e)))
         self.page.on("request", lambda r: problems.append("asked another host: " + r.url) if not r.url.startswith((url, "blob:")) else None)
         self.url = url
-        self.open()
-
-    def open(self, path="/"):
-        self.page.goto(self.url + path)
-        self.page.wait_for_selector("body[data-ready]")
+        self.page.goto(url)
+        self.page.wait_for_selector("body[data-ready]" if ready else "dialog[open]")
 
     def __getattr__(self, name):
         return getattr(self.page, name)
@@ -468,6 +465,29 @@ def test_scroll(p):
     check("back to the end", p.evaluate("(s => s.scrollHeight - s.scrollTop - s.clientHeight)(document.querySelector('#scroll'))") < 5)
 
 
+def test_reload(p):
+    p.send("slow " + "word " * 8, wait=False)
+    p.until("document.querySelector('.msg:last-child .prose')?.textContent.length > 12")
+    p.page.reload()
+    p.page.wait_for_selector("body[data-ready]")
+    check("a reload keeps what was written", p.texts()[-1].startswith("Hello there") and "Stopped." in p.texts()[-1] and p.last().get_by_role("button", name="Continue").count() == 1, p.texts())
+    p.page.fill("#input", "half a thought")
+    p.page.wait_for_timeout(500)
+    p.page.reload()
+    p.page.wait_for_selector("body[data-ready]")
+    check("and what was being typed", p.page.input_value("#input") == "half a thought")
+    other = p.context.new_page()
+    other.goto(p.url + "/")
+    other.wait_for_selector("body[data-ready]")
+    p.page.fill("#input", "")
+    p.send("hello again")
+    end = time.time() + 5
+    while "hello again" not in other.inner_text("#log") and time.time() < end:
+        other.locator("#chats li a").first.click()
+        time.sleep(0.1)
+    check("another tab sees it", "reply to “hello again”" in other.inner_text("#log"), other.inner_text("#log"))
+
+
 def test_two_at_once(p):
     p.send("slow one", wait=False)
     p.page.wait_for_selector("#send[aria-label=Stop]")
@@ -554,7 +574,7 @@ def looks(browser, url):
 def real(browser, drover, model):
     """The page and the program together: a real model writes, stops, goes on; the live page counts it."""
     port = free_port()
-    proc = subprocess.Popen([drover, "serve", model, "-p", str(port), "-q", "-t", "1"], stderr=subprocess.DEVNULL)
+    proc = subprocess.Popen([drover, "serve", model, "-p", str(port), "-q", "-t", "1", "--api-key", "page-test-key"], stderr=subprocess.DEVNULL)
     try:
         url = f"http://127.0.0.1:{port}"
         for _ in range(100):
@@ -563,15 +583,18 @@ def real(browser, drover, model):
                 break
             except OSError:
                 time.sleep(0.1)
-        p = Page(browser, url, viewport={"width": 1280, "height": 860})
+        p = Page(browser, url, ready=False, viewport={"width": 1280, "height": 860})
         p.page.set_default_timeout(60000)
+        p.page.get_by_label("Key", exact=True).fill("page-test-key")
+        p.page.get_by_role("button", name="Use it").click()
+        p.page.wait_for_selector("body[data-ready]")
         check("real: a model is there", p.page.locator("#model").input_value() != "", p.inner_text("#model"))
         p.page.click("#tune")
         p.page.get_by_label("Longest reply").fill("60")
         p.page.get_by_label("Temperature", exact=True).fill("0")
         p.page.get_by_label("Keep each token’s probability").check()
         p.page.get_by_role("button", name="Done").click()
-        p.send("Name three colours.")
+        p.send("Name three colours.", timeout=60)
         check("real: it answers", len(p.texts()) == 2 and len(p.texts()[1]) > 10 and p.last().locator(".fail").count() == 0, p.texts())
         stat = p.last().locator(".stat").inner_text()
         check("real: figures", re.search(r"\d+ tokens? · [\d.]+ tokens/s · first after", stat), stat)
@@ -589,6 +612,44 @@ def real(browser, drover, model):
         p.settled()
         check("real: goes on", p.last().locator(".fail").count() == 0, p.texts()[-1])
         p.shot("real-chat")
+        p.page.click("#new")
+        p.page.click("#tune")
+        d = p.page.locator("#panel")
+        d.get_by_label("Tools", exact=True).fill('{"name": "get_weather", "description": "the weather of a city", "parameters": {"type": "object", "properties": {"city": {"type": "string", "maxLength": 12}}, "required": ["city"], "additionalProperties": false}}')
+        d.get_by_label("Use of tools").select_option("required")
+        d.get_by_label("Longest reply").fill("100")
+        d.get_by_label("Temperature", exact=True).fill("0")
+        d.get_by_role("button", name="Done").click()
+        p.send("What is the weather in Bern?", timeout=60)
+        check("real: a tool is called", p.last().locator(".call header code").all_inner_texts() == ["get_weather"] and p.last().locator(".call dt").all_inner_texts() == ["city"], p.texts())
+        p.page.get_by_label("Result of get_weather").fill("sunny")
+        p.page.click("#tune")
+        d.get_by_label("Use of tools").select_option("none")
+        d.get_by_role("button", name="Done").click()
+        p.page.get_by_role("button", name="Send the result").click()
+        p.settled(60)
+        check("real: and its result is read", len(p.texts()) == 4 and p.last().locator(".fail").count() == 0, p.texts())
+        p.shot("real-tool")
+        p.page.click("#new")
+        p.page.click("#tune")
+        d.get_by_label("Format").select_option("json_schema")
+        d.get_by_label("Schema or grammar").fill('{"type": "object", "properties": {"name": {"type": "string", "maxLength": 20}, "age": {"type": "integer", "minimum": 1, "maximum": 99}}, "required": ["name", "age"], "additionalProperties": false}')
+        d.get_by_role("button", name="Done").click()
+        p.send("Invent a person.", timeout=60)
+        try:
+            v = json.loads(p.last().locator(".body .prose").inner_text())
+        except ValueError:
+            v = {}
+        check("real: JSON by the schema", set(v) == {"name", "age"}, p.texts())
+        p.page.click("#tune")
+        d.get_by_label("Format").select_option("text")
+        d.get_by_label("Temperature", exact=True).fill("2")
+        d.get_by_role("button", name="Reset").click()
+        p.page.evaluate("localStorage.setItem('drover.defaults', JSON.stringify({sampling: {max_tokens: 99999999}}))")
+        p.page.click("#new")
+        p.send("hello", timeout=60)
+        check("real: the server's own words at an error", p.last().locator(".fail").count() == 1 and "max_tokens" in p.last().locator(".fail").inner_text(), p.texts())
+        p.page.evaluate("localStorage.removeItem('drover.defaults')")
         p.page.click("#to-live")
         p.page.wait_for_selector(".tile")
         p.page.wait_for_timeout(2500)
