@@ -16,7 +16,7 @@ typedef struct {
     bool public, quiet, lazy;
     int ctx, kv, step, running, waiting, spec, spec_max, unload, open;
     int64_t kv_positions;
-    const char *store;
+    const char *store, *lora_dir;
     size_t store_bytes, budget;
     opt_list adapters;
 } args;
@@ -60,6 +60,8 @@ static const opt opts[] = {
     { .kind = OPT_HEAD, .help = "Models" },
     { 0, "lora", OPT_LIST, offsetof(args, adapters), "NAME=PATH[:SCALE]",
       "an adapter of the first model, asked for as NAME; may be given again" },
+    { 0, "lora-dir", OPT_STR, offsetof(args, lora_dir), "FOLDER",
+      "more of them may be loaded from this folder while the server runs (none)" },
     { 0, "lazy", OPT_FLAG, offsetof(args, lazy), NULL, "open the first model too only when it is asked for" },
     { 0, "idle-unload", OPT_INT, offsetof(args, unload), "SECONDS",
       "close a model that nobody asked for so long; 0: never (0)", 0, 1 << 30 },
@@ -159,6 +161,7 @@ static int run(const command *c, int argc, char **argv)
                   .body_s = a.body_s, .ping_s = a.ping, .workers = a.workers, .max_jobs = a.jobs,
                   .log = a.quiet ? NULL : log_line },
         .models = { .path = (const char *const *)argv, .n = argc, .resolve = model_resolve,
+                    .adapter_dir = a.lora_dir,
                     .dev = dev_args_opt(&a.dev), .lazy = a.lazy, .idle_s = a.unload, .max_open = a.open,
                     .budget = a.budget, .adapters = loras, .log = log_note,
                     .engine = { .n_ctx = a.ctx, .kv_positions = a.kv_positions, .kv_set = true,

@@ -498,10 +498,30 @@ int models_unload(models *ms, const char *name, dr_err *e)
     return rc;
 }
 
+/* The path within adapter_dir, links followed, into real (PATH_MAX,). */
+static int adapter_path(const models *ms, const char *path, char *real, dr_err *e)
+{
+    char dir[PATH_MAX];
+    buf b = { .cap_max = PATH_CAP };
+    if (!ms->o.adapter_dir)
+        return err_set(e, DR_EUNSUPPORTED, "adapters are loaded while the server runs from the folder of --lora-dir, "
+                       "which was not given");
+    if (*path != '/') buf_printf(&b, "%s/", ms->o.adapter_dir);
+    buf_puts(&b, path);
+    size_t n = realpath(ms->o.adapter_dir, dir) ? strlen(dir) : 0;
+    bool in = n && !b.bad && realpath(buf_str(&b), real) && !strncmp(real, dir, n) && (real[n] == '/' || n == 1);
+    buf_free(&b);
+    return in ? DR_OK : err_set(e, DR_EINVAL, "there is no adapter %.200s in the folder of --lora-dir", path);
+}
+
 int models_adapter_load(models *ms, const char *of, const char *name, const char *path, float scale, dr_err *e)
 {
+    char real[PATH_MAX];
+    int rc = adapter_path(ms, path, real, e);
+    if (rc != DR_OK) return rc;
+    path = real;
     adapter *a = adapter_new(name, path, scale), *x;
-    int rc = a ? DR_OK : err_nomem(e, strlen(name) + strlen(path), "an adapter");
+    if (!a) rc = err_nomem(e, strlen(name) + strlen(path), "an adapter");
     pthread_mutex_lock(&ms->lock);
     slot *s = slot_named(ms, of);
     if (rc == DR_OK && !s) rc = unknown(of, e);

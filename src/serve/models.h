@@ -32,6 +32,7 @@ typedef struct {
     int max_open;               /* at once; the one idle for longest makes room; 0: all that fit in memory */
     size_t budget;              /* private bytes of all open ones; 0: from the free memory */
     const char *const *adapters;        /* NULL-ended, "NAME=PATH[:SCALE]", for the first model; NULL: none */
+    const char *adapter_dir;            /* where adapters loaded at run time have to lie; NULL: none is */
     void (*log)(void *arg, const char *line);
     void *log_arg;
     void (*opened)(void *arg, served *s);       /* a model was opened, nobody has it yet; NULL: none */
@@ -57,8 +58,9 @@ int models_file_of(models *ms, const char *name, models_file *out);
 /* Load and unload at run time: opens or closes a model by name; closing one in use is DR_EBUSY. */
 int models_load(models *ms, const char *name, dr_err *e);
 int models_unload(models *ms, const char *name, dr_err *e);
-/* The same of an adapter of a model (NULL or "": the first), which is opened for it. It is there again when
- * the model was closed and is opened once more. DR_EINVAL: the name is taken. */
+/* The same of an adapter of a model (NULL or "": the first), which is opened for it; path: in adapter_dir. It
+ * is there again when the model was closed and is opened once more. DR_EINVAL: the name is taken, or the path
+ * lies elsewhere. */
 int models_adapter_load(models *ms, const char *of, const char *name, const char *path, float scale, dr_err *e);
 int models_adapter_unload(models *ms, const char *name, dr_err *e);
 void models_tick(models *ms);                               /* closes what was idle; never waits */

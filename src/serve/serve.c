@@ -19,6 +19,7 @@ static const http_route *const ROUTES[] = {
     ollama_routes,
     ollama_model_routes,
     metrics_routes,
+    admin_routes,
     NULL
 };
 

@@ -34,5 +34,5 @@ void serve_reload(void);                /* keys again, at the next tick */
 
 /* ---- the APIs' routes */
 extern const http_route serve_routes[], openai_routes[], text_routes[], anthropic_routes[],
-    ollama_routes[], ollama_model_routes[], metrics_routes[];
+    ollama_routes[], ollama_model_routes[], metrics_routes[], admin_routes[];
 #endif
