@@ -170,6 +170,7 @@ static void begin(engine *g, ticket *t, int64_t now)
     if (t->begun) return;
     t->begun = true;
     t->begin_ns = now;
+    seq_keep(g, &t->seq[0]);
     t->usage.prompt_ns = now - t->admit_ns;
     engine_event *ev = ticket_slot(t, ENGINE_BEGIN, 0);
     ev->usage = t->usage;

@@ -7,6 +7,8 @@
 #include "base/os.h"
 #include "model/plan.h"
 
+#define STORE_BYTES (INT64_C(8) << 30)
+
 /* ---- a request's end ---- */
 
 void seq_leave_prefix(engine *g, seq *s, bool whole_pages)
@@ -16,10 +18,17 @@ void seq_leave_prefix(engine *g, seq *s, bool whole_pages)
     if (s->t->root >= 0 && n > 0) prefix_put(g->prefix, s->t->root, s->tok, n, &s->kv);
 }
 
+void seq_keep(engine *g, seq *s)
+{
+    if (g->store && s->t->root == 0 && s->sample == 0 && s->kv.len >= KV_PAGE)
+        store_keep(g->store, s->tok, s->kv.len, &s->kv);
+}
+
 /* Its memory is given back; what it evaluated can be found again. */
 static void clear(engine *g, seq *s)
 {
     seq_leave_prefix(g, s, false);
+    seq_keep(g, s);
     kv_truncate(&g->kv, &s->kv, 0);
     s->turn.len = 0;
     s->asked = -1;
@@ -113,6 +122,35 @@ static int64_t need(void *arg, const turn *q, int upto)
 
 static int64_t pages(const engine *g) { return (int64_t)g->kv.n_free + prefix_idle(g->prefix); }
 
+/* A sequence that waits, and whose prompt begins with what is being read from the disk, waits for it. */
+static bool from_store(engine *g, seq *s)
+{
+    turn *q = &s->turn;
+    if (q->state != TURN_WAITING || q->root != 0) return false;
+    if (s->asked_store != g->store_asked) {
+        s->asked_store = g->store_asked;
+        s->coming = store_want(g->store, q->tok, q->known - 1);
+    }
+    return s->coming;
+}
+
+static void poll_store(engine *g)
+{
+    if (!g->store || !g->store_news) return;
+    g->store_news = false;
+    store_poll(g->store);
+    g->store_asked++;
+}
+
+static void store_wake(void *arg)
+{
+    engine *g = arg;
+    pthread_mutex_lock(&g->lock);
+    g->store_news = g->kick = true;
+    pthread_cond_signal(&g->cond);
+    pthread_mutex_unlock(&g->lock);
+}
+
 /* Those whose owner left or whose time is over, and readers that are slow. */
 static void look_after(engine *g, int64_t now)
 {
@@ -132,8 +170,9 @@ static void look_after(engine *g, int64_t now)
             per = (int)(ticket_room(t) / (unsigned)t->n_left);
         }
         for (int i = 0; i < t->req.n_samples; i++) {
-            t->seq[i].turn.stalled = per < 1;
-            t->seq[i].may = per < PICKS ? per : PICKS;
+            seq *s = &t->seq[i];
+            s->may = per < PICKS ? per : PICKS;
+            s->turn.stalled = per < 1 || (g->store && from_store(g, s));
         }
     }
 }
@@ -205,6 +244,7 @@ static int plan_step(engine *g, int64_t now)
         prefix_forget(g->prefix, i);
         g->root[i].stale = false;
     }
+    poll_store(g);
     look_after(g, now);
     turn *q;
     while ((q = turns_preempt(&g->turns, pages(g)))) {
@@ -413,6 +453,18 @@ static int buffers(engine *g, dr_err *e)
     return DR_OK;
 }
 
+static int open_store(engine *g, dr_err *e)
+{
+    char print[STORE_PRINT];
+    int rc = store_fingerprint(g->m, g->o.kv, print, e);
+    if (rc) return rc;
+    store_opt o = { .folder = g->o.store, .fingerprint = print, .n_ctx = g->n_ctx, .wake = store_wake, .arg = g,
+                    .bytes = g->o.store_bytes ? g->o.store_bytes : STORE_BYTES };
+    g->store_asked = 1;
+    g->store = store_open(&o, &g->kv, g->prefix, e);
+    return g->store ? DR_OK : e ? e->code : DR_EIO;
+}
+
 static int start(engine *g, dr_err *e)
 {
     pthread_condattr_t a;
@@ -439,6 +491,7 @@ static int start(engine *g, dr_err *e)
         return err_set(e, DR_EINVAL, "guesses of %d to %d tokens; 1 to %d are possible", g->o.spec_min, most,
                        GUESS_MAX);
     if (g->o.spec && !(g->guess = guess_new(g->n_ctx, g->o.spec_min, most, e))) return DR_ENOMEM;
+    if (g->o.store && (rc = open_store(g, e))) return rc;
     turns_opt to = { .max_running = g->o.max_running, .max_waiting = g->o.max_waiting,
                      .step_rows = g->o.step_tokens, .n_pages = g->kv.n_pages, .need = need, .match = match,
                      .arg = g };
@@ -475,6 +528,7 @@ void engine_free(engine *g)
         pthread_join(g->thread, NULL);
     }
     if (g->turns_made) turns_free(&g->turns);
+    store_free(g->store);
     prefix_free(g->prefix);
     adapters_free(g->adapters);
     guess_free(g->guess);

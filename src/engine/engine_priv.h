@@ -14,6 +14,7 @@
 #include "engine/guess.h"
 #include "engine/prefix.h"
 #include "engine/sched.h"
+#include "engine/store.h"
 #include "gen/reply.h"
 
 enum {
@@ -38,6 +39,8 @@ typedef struct seq {
     int asked;                      /* context for which r.allowed, forced and over hold; -1: none */
     int32_t forced;
     bool over;
+    unsigned asked_store;           /* engine.store_asked when it was asked for this one's prompt */
+    bool coming;                    /* it is on its way from there */
     int n_shown;                    /* tokens that were sent */
     int64_t last_ns;                /* when the last one was */
     /* in this step */
@@ -93,6 +96,8 @@ struct engine {
     kv_cache kv;
     workspace ws;
     prefix *prefix;
+    store *store;                   /* of root 0; NULL: none */
+    unsigned store_asked;           /* how often what waits has been asked for there */
     adapters *adapters;
     guess *guess;                   /* NULL: no speculation */
     bool decodes;                   /* this step has neither prompts nor forced tokens: its time tells of guesses */
@@ -116,6 +121,7 @@ struct engine {
     ticket *all;                    /* that have not ended */
     int n_all;
     bool kick, quit, draining;
+    bool store_news;
     engine_stats st;
     struct { int64_t second; uint64_t gen, prompt; } per_s[SECONDS];
     int64_t idle_since;
@@ -144,6 +150,7 @@ void batch_share_out(engine *g, int64_t now);
 void seq_finish(engine *g, seq *s, engine_finish f);
 /* The ticket ends: replies not finished with f; code DR_OK or what went wrong. */
 void ticket_over(engine *g, ticket *t, engine_finish f, int code, const char *msg);
+void seq_keep(engine *g, seq *s);               /* on disk, if there is a store */
 void seq_leave_prefix(engine *g, seq *s, bool whole_pages);
 
 /* ---- engine_stats.c: under lock ---- */

@@ -275,6 +275,33 @@ static void samples(void **state)
     for (int i = 0; i < N; i++) gen_result_free(&x[i]);
 }
 
+/* A prefix outlives the engine; what it gives is what evaluating gives. */
+static void restart(void **state)
+{
+    (void)state;
+    char dir[] = "/tmp/drover-store-XXXXXX", cmd[64];
+    assert_non_null(mkdtemp(dir));
+    engine_req r = request(7);
+    r.n_stop = 0;
+    gen_result x = alone(&r, 0);
+    for (int round = 0; round < 3; round++) {
+        engine *g = make(&(engine_opt){ .n_ctx = 512, .store = dir });
+        for (int again = 0; again < 2; again++) {
+            answer a;
+            ticket *tk = submit(g, &r);
+            collect(tk, &a);
+            ticket_free(tk);
+            same(&a.r[0], &x, 7);
+            int least = again ? r.n_prompt - 1 : round ? (r.n_prompt - 1) / 64 * 64 : 0;
+            assert_int_equal(a.usage.n_cached, least);
+        }
+        engine_free(g);
+    }
+    gen_result_free(&x);
+    snprintf(cmd, sizeof cmd, "rm -r %s", dir);
+    assert_int_equal(system(cmd), 0);
+}
+
 /* ---- what a request can ask for */
 
 static answer ask(engine *g, const engine_req *r)
@@ -723,7 +750,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(among_many), cmocka_unit_test(small_steps), cmocka_unit_test(little_memory), cmocka_unit_test(speculation),
-        cmocka_unit_test(samples), cmocka_unit_test(lengths), cmocka_unit_test(ends),
+        cmocka_unit_test(samples), cmocka_unit_test(restart), cmocka_unit_test(lengths), cmocka_unit_test(ends),
         cmocka_unit_test(prompt_probs), cmocka_unit_test(refused), cmocka_unit_test(no_memory),
         cmocka_unit_test(constraints), cmocka_unit_test(slow_reader), cmocka_unit_test(cancelled),
         cmocka_unit_test(deadlines), cmocka_unit_test(engine_first), cmocka_unit_test(crowd),
