@@ -171,6 +171,9 @@ check-e2e: $(O)/drover $(EXAM) lib
 # The web page in a browser; installs what it needs.
 check-page: $(O)/drover
 	@DROVER=$(O)/drover tests/page/run.sh
+# The packages that users call servers with, as clients; installs them into build/clients.
+check-clients: $(O)/drover
+	@DROVER=$(O)/drover tests/clients/run.sh
 # A fuzz target linked to a main that runs it once on each file of its corpus.
 $(FUZZ:=.replay): $(O)/tests/fuzz/%.replay: $(O)/tests/fuzz/%.o $(O)/tests/fuzz/replay.o $(O)/core.a
 	$(call say,LD  $@)

@@ -9,7 +9,6 @@
 #include "base/mem.h"
 #include "base/os.h"
 #include "base/rng.h"
-#include "text/toolcall.h"
 
 #define MAX_REPLY ((size_t)1 << 30)
 enum { ID_LEN = 32 };
@@ -24,7 +23,8 @@ typedef struct {
 } item;
 
 typedef struct {
-    toolcall *parse;            /* NULL: all text is content */
+    toolcall *parse;            /* NULL: all text is content, or calls to the letter */
+    call_forced forced;
     call *of;
     int number;                 /* of the sample */
     int n_calls;
@@ -110,7 +110,8 @@ static int on_call(void *arg, const toolcall_event *ev)
 static void put_text(call *c, reply *r, span text)
 {
     if (!text.n || c->err.code) return;
-    if (r->parse) toolcall_feed(r->parse, text, &c->err);
+    if (c->plan.forced) call_forced_feed(&r->forced, text, on_call, r, &c->err);
+    else if (r->parse) toolcall_feed(r->parse, text, &c->err);
     else push(c, CALL_TEXT, r->number, 0, text, CALL_STOP, false);
 }
 
@@ -230,7 +231,8 @@ static int begin_replies(call *c, const call_opt *o, dr_err *e)
         r->of = c, r->number = i;
         buf_init(&r->tail, MAX_REPLY);
         toolcall_opt t = { .tools = c->plan.tools };
-        if (c->plan.tools && !(r->parse = toolcall_new(&t, on_call, r, e))) return DR_ENOMEM;
+        if (c->plan.forced) call_forced_init(&r->forced, c->plan.key);
+        else if (c->plan.tools && !(r->parse = toolcall_new(&t, on_call, r, e))) return DR_ENOMEM;
     }
     return DR_OK;
 }
@@ -317,6 +319,7 @@ void call_end(call *c)
     for (int i = 0; i < c->n_r; i++) {
         toolcall_free(c->r[i].parse);
         buf_free(&c->r[i].tail);
+        buf_free(&c->r[i].forced.name);
     }
     mem_free(c->r);
     mem_free(c->q);

@@ -143,7 +143,11 @@ int call_form(served *s, const call_opt *o, call_plan *p, const char **param, dr
     span schema = o->format == CALL_JSON_OBJECT ? span_of("{\"type\": \"object\"}") : o->schema;
     grammar_kind k = o->format == CALL_GBNF ? GRAMMAR_GBNF : o->format == CALL_REGEX ? GRAMMAR_REGEX : GRAMMAR_SCHEMA;
     *param = NULL;
-    if (must) return form_of_calls(s, o, p, NULL, param, e);
+    if (must) {
+        p->forced = true;
+        p->key = call_args_key(s, &s->chat);
+        return form_of_calls(s, o, p, NULL, param, e);
+    }
     if (o->format == CALL_TEXT_FORMAT) return DR_OK;
     if (!p->tools) {
         p->form = compile(s, k, schema, e);

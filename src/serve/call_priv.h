@@ -3,6 +3,7 @@
 #ifndef SERVE_CALL_PRIV_H
 #define SERVE_CALL_PRIV_H
 #include "serve/call.h"
+#include "text/toolcall.h"
 
 enum { CALL_ENDS = 8 };
 
@@ -13,6 +14,8 @@ typedef struct {
     json_t *tools;              /* the functions that may be called, OpenAI's form; NULL: none */
     bool nine;                  /* ids of calls have nine characters */
     bool marked;                /* calls may begin with a control token */
+    bool forced;                /* form allows calls alone */
+    const char *key;            /* of a call's arguments */
     int32_t end[CALL_ENDS];     /* of the chat format */
     int n_end;
 } call_plan;
@@ -26,4 +29,15 @@ int call_form(served *s, const call_opt *o, call_plan *p, const char **param, dr
 bool call_format_has_tools(const served *s, const chat_opt *c);
 /* The member of a call that holds its arguments: "parameters" or "arguments". */
 const char *call_args_key(const served *s, const chat_opt *c);
+
+/* Events of calls from the text of a reply that is held to them, as the text comes. */
+typedef struct {
+    int state, depth, index;
+    size_t at;
+    bool quoted, escaped;
+    char key[24];
+    buf name;                   /* buf_free */
+} call_forced;
+void call_forced_init(call_forced *f, const char *key);
+int call_forced_feed(call_forced *f, span text, toolcall_fn fn, void *arg, dr_err *e);
 #endif

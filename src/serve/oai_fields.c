@@ -452,12 +452,13 @@ int oai_read(oai_req *r, int api, json_t *body, const served *s, const char **pa
     if (r->c.req.min_tokens > 0 && r->c.req.max_tokens >= 0 && r->c.req.min_tokens > r->c.req.max_tokens)
         return *param = "min_tokens", err_set(e, DR_EINVAL, "min_tokens is %d and at most %d tokens are asked for",
                                               r->c.req.min_tokens, r->c.req.max_tokens);
-    rc = sample_opt_check(&r->c.req.sample, tok_count(s->tok), e);
-    for (int i = 0; !rc && i < r->n_bias; i++)
+    *param = "logit_bias";
+    for (int i = 0; i < r->n_bias; i++)
         if (r->bias[i].id >= tok_count(s->tok))
-            rc = err_set(e, DR_EINVAL, "logit_bias: there is no token %d; ids are below %d", r->bias[i].id,
-                         tok_count(s->tok)), *param = "logit_bias";
-    return rc;
+            return err_set(e, DR_EINVAL, "logit_bias: there is no token %d; ids are below %d", r->bias[i].id,
+                           tok_count(s->tok));
+    *param = NULL;
+    return sample_opt_check(&r->c.req.sample, tok_count(s->tok), e);
 }
 
 void oai_req_free(oai_req *r)

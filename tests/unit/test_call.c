@@ -265,6 +265,39 @@ static void test_required(void **state)
     end(&a);
 }
 
+/* Calls that are held to a grammar are given out byte by byte, however the text is cut. */
+static void test_forced_in_pieces(void **state)
+{
+    (void)state;
+    static const char text[] = "[{\"name\":\"weather\",\"parameters\":{\"city\":\"O\\\"}]{\"}},{\"name\":\"weather\","
+                               "\"parameters\":{\"city\":\"\"}}]";
+    char got[512];
+    for (size_t cut = 1; cut < sizeof text; cut++) {
+        ask a = asked(CHAT_LLAMA3_HF, "[{\"role\": \"user\", \"content\": \"hi\"}]", weather);
+        a.o.tool_choice = CALL_TOOLS_REQUIRED;
+        begin(&a);
+        char piece[2][sizeof text];
+        snprintf(piece[0], sizeof piece[0], "%.*s", (int)cut, text);
+        snprintf(piece[1], sizeof piece[1], "%s", text + cut);
+        token(0, 'x', piece[0]);
+        token(0, 'x', piece[1]);
+        finish(0, ENGINE_STOP, "");
+        done();
+        told(a.c, got, sizeof got);
+        assert_string_equal(got, "0#0 weather({\"city\":\"O\\\"}]{\"}) 0#1 weather({\"city\":\"\"}) 0:2 D0");
+        end(&a);
+    }
+    ask a = asked(CHAT_LLAMA3_HF, "[{\"role\": \"user\", \"content\": \"hi\"}]", weather);
+    a.o.tool_choice = CALL_TOOLS_REQUIRED;
+    begin(&a);
+    token(0, 'x', "{\"name\":\"weather\",\"parameters\":{\"ci");      // what there is, at once
+    finish(0, ENGINE_LENGTH, "");
+    done();
+    told(a.c, got, sizeof got);
+    assert_string_equal(got, "0#0 weather({\"ci0:1 D0");
+    end(&a);
+}
+
 static void test_one_tool(void **state)
 {
     (void)state;
@@ -530,7 +563,8 @@ static void test_no_memory(void **state)
         a.o.tool_choice = k % 2 ? CALL_TOOLS_REQUIRED : CALL_TOOLS_AUTO;
         mem_fail_after(k);
         begin(&a);
-        token(0, 'x', "{\"name\": \"weather\", \"parameters\": {\"city\": \"A\"}} and");
+        token(0, 'x', k % 2 ? "{\"name\":\"weather\",\"parameters\":{\"city\":\"A\"}}"
+                         : "{\"name\": \"weather\", \"parameters\": {\"city\": \"A\"}} and");
         finish(0, ENGINE_STOP, "");
         done();
         call_event ev;
@@ -554,6 +588,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_text), cmocka_unit_test(test_call_after_marker), cmocka_unit_test(test_end_is_no_text),
         cmocka_unit_test(test_two_calls), cmocka_unit_test(test_required), cmocka_unit_test(test_one_tool),
+        cmocka_unit_test(test_forced_in_pieces),
         cmocka_unit_test(test_references), cmocka_unit_test(test_not_enforceable),
         cmocka_unit_test(test_schema_beside_tools), cmocka_unit_test(test_in_words), cmocka_unit_test(test_go_on),
         cmocka_unit_test(test_no_control_tokens), cmocka_unit_test(test_ids), cmocka_unit_test(test_refused),
