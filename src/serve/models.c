@@ -16,6 +16,7 @@
 #include "base/os.h"
 #include "base/rng.h"
 #include "gen/beside.h"
+#include "model/plan.h"
 
 enum { NAME_MAX_BYTES = 512, PATH_CAP = 4096 };
 
@@ -34,7 +35,6 @@ typedef struct {
     slot_state state;
     int holds;
     int64_t used_ns;            /* when it was last let go */
-    size_t bytes;               /* private bytes that it took when it was open; 0: not known */
     chat_template *template;
     adapter *adapters;
 } slot;
@@ -214,8 +214,32 @@ static int slot_chat(slot *s)
     return rc == DR_OK || rc == DR_ENOMEM ? rc : DR_OK;     /* a model without a chat format is one, too */
 }
 
+/* Each model that may be open has its share of the budget: its positions are what is left of that beside
+ * what it needs anyway. So what is open together never exceeds it, in whatever order it is opened. */
+static int in_budget(const models *ms, const model *m, engine_opt *o, dr_err *e)
+{
+    if (!ms->o.budget || o->kv_positions) return DR_OK;
+    const hparams *h = &m->h;
+    int open = ms->o.max_open && ms->o.max_open < ms->n ? ms->o.max_open : ms->n;
+    int running = o->max_running ? o->max_running : 64;
+    plan_opt p = { .n_ctx = o->n_ctx ? o->n_ctx : h->n_ctx, .n_seqs = 1, .n_out = running + 64,
+                   .n_rows = o->step_tokens ? o->step_tokens : 512, .kv = o->kv_set ? o->kv : KV_F16 };
+    plan needs;
+    plan_make(&needs, m, &p);
+    size_t share = ms->o.budget / (size_t)open, page = kv_bytes(p.kv, h->L, h->nkv, h->hs, KV_PAGE);
+    size_t fixed = needs.private_total - needs.kv + (m->copy.mem ? m->copy.bytes : 0);
+    int64_t pages = share > fixed ? (int64_t)((share - fixed) / page) : 0;
+    if (pages < 1)
+        return err_set(e, DR_EINVAL, "%.1f MB of --memory for each of %d models are too little: %.1f MB is the least",
+                       (double)share / 1e6, open, (double)(fixed + page) / 1e6);
+    o->kv_positions = pages * KV_PAGE;
+    if (o->kv_positions < p.n_ctx) o->n_ctx = (int)o->kv_positions;
+    return DR_OK;
+}
+
 static int slot_open(models *ms, slot *s, dr_err *e)
 {
+    engine_opt o = ms->o.engine;
     served *v = &s->s;
     int64_t start = os_now_ns();
     v->m = model_open(v->path, &ms->o.dev, e);
@@ -231,13 +255,11 @@ static int slot_open(models *ms, slot *s, dr_err *e)
     rc = beside_sample(&v->sample, v->m->ts, e);
     if (rc != DR_OK) return err_wrap(e, rc, "the model's generation configuration");
     if (!(v->vt = vtrie_new(v->tok, e))) return e->code;
-    if (!(v->eng = engine_new(v->m, v->tok, &ms->o.engine, e))) return e->code;
+    if ((rc = in_budget(ms, v->m, &o, e))) return rc;
+    if (!(v->eng = engine_new(v->m, v->tok, &o, e))) return e->code;
     for (adapter *a = s->adapters; a; a = a->next)
         if ((rc = engine_adapter_load(v->eng, a->name, a->path, a->scale, e))) return rc;
     if (ms->o.opened) ms->o.opened(ms->o.opened_arg, v);
-    engine_stats st;
-    engine_stats_get(v->eng, &st);
-    s->bytes = st.bytes + (v->m->copy.mem ? v->m->copy.bytes : 0);
     say(ms, "%s: opened in %.2f s, %d positions of context", v->id, (double)(os_now_ns() - start) / 1e9,
         engine_ctx(v->eng));
     return DR_OK;
@@ -285,10 +307,8 @@ static bool may_close(const slot *s) { return s->state == OPEN && s->holds == 0 
 static bool fits(const models *ms, const slot *s)
 {
     int open = 0;
-    size_t bytes = s->bytes;
-    for (int i = 0; i < ms->n; i++)
-        if (ms->slot[i].state != SHUT && &ms->slot[i] != s) open++, bytes += ms->slot[i].bytes;
-    return !(ms->o.max_open && open >= ms->o.max_open) && !(ms->o.budget && open && bytes > ms->o.budget);
+    for (int i = 0; i < ms->n; i++) open += ms->slot[i].state != SHUT && &ms->slot[i] != s;
+    return !ms->o.max_open || open < ms->o.max_open;
 }
 
 /* Close the one idle for longest until there is room for s. */

@@ -29,8 +29,9 @@ typedef struct {
     engine_opt engine;          /* of each */
     bool lazy;                  /* open when asked for; false: the first at once, others when asked for */
     int idle_s;                 /* close after so long without a request; 0: never */
-    int max_open;               /* at once; the one idle for longest makes room; 0: all that fit in memory */
-    size_t budget;              /* private bytes of all open ones; 0: from the free memory */
+    int max_open;               /* at once; the one idle for longest makes room; 0: all */
+    size_t budget;              /* private bytes of all open ones, in equal shares: a model's positions are what
+                                   its share leaves; 0: what the engine finds free */
     const char *const *adapters;        /* NULL-ended, "NAME=PATH[:SCALE]", for the first model; NULL: none */
     const char *adapter_dir;            /* where adapters loaded at run time have to lie; NULL: none is */
     void (*log)(void *arg, const char *line);
