@@ -133,7 +133,7 @@ function display(lines, i, open) {
         if (j >= lines.length || blank(lines[j])) break;
         text += '\n' + lines[j];
     }
-    return j >= lines.length ? {t: 'math', to: j, text, done: false} : null;
+    return {t: 'math', to: j, text: open + text, done: false};       // never closed: as it was written
 }
 
 function quote(lines, i, depth) {
@@ -260,14 +260,14 @@ function target(s, i, open) {
     } else {
         let depth = 0;
         const from = j;
-        for (; j < s.length && !/\s/.test(s[j]); j++) {
+        for (; j < s.length && j < from + 2000 && !/\s/.test(s[j]); j++) {
             if (s[j] === '\\') j++;
             else if (s[j] === '(') depth++;
             else if (s[j] === ')' && --depth < 0) break;
         }
         url = s.slice(from, j);
     }
-    const m = /^\s*(?:"((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\.)*)'|\(((?:[^()\\]|\\.)*)\))?\s*\)/.exec(s.slice(j));
+    const m = /^\s*(?:"((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\.)*)'|\(((?:[^()\\]|\\.)*)\))?\s*\)/.exec(s.slice(j, j + REACH));
     if (!m) return open && !s.slice(j).includes('\n\n') && !/[)]/.test(s.slice(j)) ? {url: '', to: s.length} : null;
     return {url: unescape(url), title: unescape(m[1] || m[2] || m[3] || ''), to: j + m[0].length};
 }
@@ -275,6 +275,7 @@ function target(s, i, open) {
 // Nodes of a text: strings, and {t, kids | text, …}.
 export function inline(s, open = false, depth = 0) {
     const out = [], delims = [];
+    const noEnd = [false, false];         // no \) and \] is left: it is not looked for again
     let text = '';
     const flush = () => { if (text) { out.push(text); text = ''; } };
     const put = node => { flush(); out.push(node); };
@@ -285,7 +286,8 @@ export function inline(s, open = false, depth = 0) {
             const n = s[i + 1];
             if (n === '\n') { put({t: 'br'}); i += 2; continue; }
             if (n === '(' || n === '[') {
-                const e = s.indexOf(n === '(' ? '\\)' : '\\]', i + 2);
+                const k = n === '(' ? 0 : 1, e = noEnd[k] ? -1 : s.indexOf(k ? '\\]' : '\\)', i + 2);
+                noEnd[k] = e < 0;
                 if (e >= 0 || open) {
                     put({t: 'math', text: s.slice(i + 2, e >= 0 ? e : s.length), display: n === '[', done: e >= 0});
                     i = e >= 0 ? e + 2 : s.length;
@@ -382,7 +384,8 @@ function readLink(s, i, open, depth) {
     const image = s[i] === '!';
     let j = i + (image ? 2 : 1), level = 1;
     const from = j;
-    const limit = Math.min(s.length, i + REACH);
+    const limit = Math.min(s.length, i + REACH), end = s.indexOf('](', from);
+    if (end < 0 || end > limit) return null;
     for (; j < limit; j++) {
         if (s[j] === '\\') j++;
         else if (s[j] === '`') {
@@ -418,12 +421,12 @@ function emphasis(nodes, delims, open) {
         }
     }
     if (open)
-        for (let o = delims.length - 1; o >= 0; o--) {
+        for (let o = delims.length - 1, n = 0; o >= 0 && n < 4; o--) {
             const d = nodes[delims[o]];
             if (d.open && d.left > 0 && !d.dead && d.c !== '_' && delims[o] < nodes.length - 1) {
-                const n = d.c === '~' ? 2 : Math.min(2, d.left);
+                n++;
+                pair(nodes, delims[o], nodes.length, d.c, d.c === '~' ? 2 : Math.min(2, d.left));
                 d.left = 0;
-                pair(nodes, delims[o], nodes.length, d.c, n);
             }
         }
     return build(nodes);
@@ -454,6 +457,7 @@ function build(nodes) {
         for (let i = 0; n.closes && i < n.closes.length && stack.length > 1; i++) stack.pop();
         if (n.left) stack[stack.length - 1].kids.push(n.c.repeat(n.left));
         for (const kind of n.opens || []) {
+            if (stack.length > DEPTH) { stack.push(stack[stack.length - 1]); continue; }
             const e = {t: kind, kids: []};
             stack[stack.length - 1].kids.push(e);
             stack.push(e);

@@ -175,6 +175,45 @@ def test_flicker(p):
     check("no mark is shown while it is open", not r["marks"], r["marks"][:5])
 
 
+def test_random(p):
+    """Texts of random marks, growing by random steps: the elements are those of the whole text drawn at once, the
+    letters are all there and in order, and every text is drawn in time that grows with its length."""
+    r = p.evaluate(r"""async () => {
+        const {Stream, render} = await import('/web/md.js');
+        let seed = 7;
+        const rnd = n => { seed = Math.imul(seed ^ seed >>> 15, 0x2c1b3c6d) + 0x9e3779b9 | 0; return ((seed ^ seed >>> 13) >>> 0) % n; };
+        const parts = ['a', 'b', 'word', ' ', ' ', ' ', '\n', '\n', '\n\n', '*', '**', '_', '~~', '`', '```\n', '```py\n', '# ', '## ', '- ', '* ', '1. ', '2. ', '> ', '|', '| a | b |\n', '|---|---|\n', '---\n', '    ', '  ', '[', ']', '(', ')', '!', '$', '$$', '\\', '\\(', '\\)', '&amp;', '<br>', '<', '>', ':', '[ ] ', '^', '{', '}'];
+        const bad = [];
+        for (let n = 0; n < 1500; n++) {
+            let text = '';
+            for (let k = rnd(40) + 3; k > 0; k--) text += parts[rnd(parts.length)];
+            const grown = document.createElement('div'), whole = document.createElement('div');
+            document.body.append(grown, whole);
+            const s = new Stream(grown);
+            for (let i = 1; i < text.length; i += 1 + rnd(6)) s.put(text.slice(0, i));
+            s.end(text);
+            render(text, whole);
+            if (!grown.isEqualNode(whole)) bad.push(['grown', text, grown.innerHTML, whole.innerHTML]);
+            const letters = t => t.replace(/&amp;|<br>|```py|\\(?:left|right|begin|end)/g, '').replace(/[^abwordpy]/g, '');
+            const clone = whole.cloneNode(true);
+            clone.querySelectorAll('.code-bar, math').forEach(e => e.remove());
+            if (!/[$\\[`~]/.test(text) && letters(clone.textContent) !== letters(text)) bad.push(['lost', text, whole.innerHTML]);
+            grown.remove();
+            whole.remove();
+            if (bad.length > 3) break;
+        }
+        const slow = [];
+        for (const [k, t] of Object.entries({stars: '*a '.repeat(7000), brackets: '['.repeat(20000), ticks: '`a``b```c'.repeat(2000), marks: '**_'.repeat(7000), tex: '\\('.repeat(10000), dollars: '$x'.repeat(10000), quotes: '> '.repeat(10000) + 'x', fractions: '$$' + '\\frac{'.repeat(3000) + '$$', spaces: '# ' + ' '.repeat(20000) + 'x', links: '[a](b '.repeat(4000), parens: '[a](('.repeat(4000), nested: Array.from({length: 200}, (_, i) => ' '.repeat(2 * i) + '- x').join('\n')})) {
+            const box = document.createElement('div'), t0 = performance.now();
+            render(t, box);
+            if (performance.now() - t0 > 3000) slow.push([k, performance.now() - t0]);
+        }
+        return {bad, slow};
+    }""")
+    check("random texts grow to what they are", not r["bad"], json.dumps(r["bad"], indent=1)[:2500])
+    check("no text takes long", not r["slow"], r["slow"])
+
+
 def test_safety(p):
     p.send("evil")
     check("no script ran", p.evaluate("window.hacked") is None)
