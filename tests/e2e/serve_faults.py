@@ -143,7 +143,7 @@ def gone_in_reply(s):
 def reset(s):
     """Clients that leave with a reset, in every stage."""
     import struct
-    data = client.Request("/v1/completions", body(16, 400)).wire("x")
+    data = client.Request("/v1/completions", body(16, 400)).wire("127.0.0.1")
     for n in (0, 1, 20, len(data) - 5, len(data)):
         c = socket.create_connection(("127.0.0.1", s.port))
         c.sendall(data[:n])
@@ -156,7 +156,7 @@ def reset(s):
 
 def half_closed(s):
     """A client that says it will send no more may still read: it gets its answer, or is closed. Either way it ends."""
-    got, closed = raw(s, client.Request("/v1/completions", body(16, 8)).wire("x"), 20, shut=True)
+    got, closed = raw(s, client.Request("/v1/completions", body(16, 8)).wire("127.0.0.1"), 20, shut=True)
     check("half-closed after the request: ends", closed, got[-80:])
     got, closed = raw(s, post("/v1/completions", b"{", "Content-Length: 500"), 20, shut=True)
     check("half-closed in the body: ends", closed, got[-80:])
@@ -172,7 +172,7 @@ def slow_readers(s):
         c = socket.socket()
         c.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         c.connect(("127.0.0.1", s.port))
-        c.sendall(client.Request("/v1/completions", body(16, n, logprobs=5)).wire("x"))
+        c.sendall(client.Request("/v1/completions", body(16, n, logprobs=5)).wire("127.0.0.1"))
         many.append(c)
     time.sleep(0.5)
     t = time.monotonic()
@@ -201,7 +201,7 @@ def slow_readers(s):
 
 def half_requests(s):
     """Requests that never become whole: nothing of them is kept for longer than the read timeout (2 s here)."""
-    whole = client.Request("/v1/completions", body()).wire("x")
+    whole = client.Request("/v1/completions", body()).wire("127.0.0.1")
     socks = []
     for n in (40, 60, len(whole) - 200, len(whole) - 1):          # what has no whole first line yet is an idle connection
         c = socket.create_connection(("127.0.0.1", s.port))
@@ -333,6 +333,8 @@ def adapter_removed(s):
     if not adapter:
         return skip("an adapter removed while used: no adapter was given")
     st, out = client.call(s.port, "POST", "/v1/load_lora_adapter", {"lora_name": "extra", "lora_path": adapter})
+    if st == 404 and b"load_lora" in out:
+        return skip("an adapter removed while used: the server loads none at run time")
     check("adapter: loaded", st == 200, "%d %s" % (st, out[:200]))
     base = ask(s, body(16, 400, model="extra"))
     check("adapter: it answers", base.good(), base.error)
@@ -378,17 +380,18 @@ def drain(s):
 def killed(store):
     """Killed in the middle of work with a store of prefixes, again and again: it starts, and answers the same."""
     for i in range(3):
-        s = start("--store", store)
+        s = start("--prefix-store", store)
         try:
             r = ask(s, body())
             check("killed %d times: answers" % i, r.good() and r.text == lives.text, "%s %s" % (r.status, r.error))
-            rs = [client.Request("/v1/completions", body(200 + 60 * k, 300)) for k in range(4)]
+            rs = [client.Request("/v1/completions", body(200 + 60 * k, 3000)) for k in range(4)]
             t0 = time.monotonic()
             client.Load(s.port).run(rs, 4, 30, lambda: s.proc.kill() if time.monotonic() - t0 > 0.3 + 0.2 * i else None)
-            check("killed in the middle", s.proc.wait(10) == -signal.SIGKILL, s.proc.returncode)
+            check("killed in the middle", not all(r.good() for r in rs), "they were done before")
+            s.kill()
         finally:
             s.kill()
-    s = start("--store", store)
+    s = start("--prefix-store", store)
     lives(s, "after kills")
     check("after kills: ends well", s.stop() == 0, s.tail())
 
@@ -400,14 +403,14 @@ def full_disk():
     if os.getuid() or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", disk], capture_output=True).returncode:
         return skip("a full disk: needs root and mount")
     try:
-        s = start("--store", disk)
+        s = start("--prefix-store", disk)
         try:
             for n in (100, 300, 700, 1200, 300):
                 r = ask(s, body(n, 8))
                 check("full disk: a prompt of %d" % n, r.good(), "%s %s" % (r.status, r.error))
             lives(s, "full disk")
             check("full disk: ends well", s.stop() == 0, s.tail())
-            s = start("--store", disk)
+            s = start("--prefix-store", disk)
             lives(s, "full disk, started again")
             check("full disk, started again: ends well", s.stop() == 0, s.tail())
         finally:
@@ -422,7 +425,7 @@ def finish():
     return int(failed > 0)
 
 
-LONG = 1900
+LONG = 7800
 FAULTS = [gone_in_prompt, gone_in_reply, reset, half_closed, slow_readers, half_requests, huge, nonsense, many_at_once, idle_connections,
           adapter_removed, drain]
 
