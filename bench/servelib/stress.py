@@ -113,6 +113,7 @@ class Mix:
              "max_tokens": rng.randrange(1, 80), "stream": rng.random() < 0.7, "temperature": 0.8, "seed": rng.randrange(1 << 30)}
         if rng.random() < 0.3:
             b["response_format"] = {"type": "json_schema", "json_schema": {"name": "p", "schema": SCHEMA, "strict": True}}
+            b["max_tokens"] = 80            # what the schema asks for has to fit
         elif rng.random() < 0.2:
             b["tools"] = [{"type": "function", "function": {"name": "age", "description": "An age.", "parameters": SCHEMA}}]
         return b
@@ -178,7 +179,8 @@ def soak(a, drover, folder, say):
 def soak_one(a, drover, model, folder, say):
     checks, counts, errors, same = Checks(), {}, [], {}
     text = prompts.Text(drover["argv"], model, folder)
-    server = start(a, drover, model, folder)
+    # so small a cache that it is full, and its memory touched, within the first quarter
+    server = start(a, drover, model, folder, ["--ctx", "2048", "--kv-positions", "8192"])
     try:
         t0 = time.monotonic()
         mix = Mix(text, context(server), 1, t0 + 60 * a.minutes)
@@ -375,7 +377,7 @@ def cancel_one(a, drover, model, folder, say):
             took = []
             for k in range(a.tries):
                 req = client.Request("/v1/completions", {"model": "", "prompt": text.bos + text.window(rng, n - len(text.bos)),
-                                     "max_tokens": 40 if leave is None else 400, "temperature": 0, "ignore_eos": True, "stream": True})
+                                     "max_tokens": 40 if leave is None else ctx - 100, "temperature": 0, "ignore_eos": True, "stream": True})
                 wait = rng.uniform(0.05, 0.5) if leave is None else 0
                 took.append(free_after(server, req, leave or (lambda c, t: t > wait), 60))
             checks.add("client gone while %s: seconds until free, p50, p99, most" % what,

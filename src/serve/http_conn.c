@@ -320,9 +320,10 @@ static enum MHD_Result request_begin(http_conn *c, const char *url, const char *
             refuse(c, 415, NULL, NULL, "Content-Encoding: %.40s is not understood: send the body as it is",
                    coding);
     }
-    /* who asks before sending gets the answer now */
-    bool asks = http_header(&c->req, "Expect") != NULL;
-    return !c->route && asks && want ? reply_queue(c) : MHD_YES;
+    /* who asks before sending gets the answer now; and who would send for minutes, though it may be
+     * too busy sending to see it */
+    bool now = http_header(&c->req, "Expect") != NULL || want / 4 > h->o.max_body;
+    return !c->route && now && want ? reply_queue(c) : MHD_YES;
 }
 
 static void request_body(http_conn *c, const char *data, size_t n)
