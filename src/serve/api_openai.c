@@ -183,6 +183,33 @@ static void get_model(const http_req *q, http_reply *o)
     json_decref(w.list);
 }
 
+/* ---- the tokenizer, as vLLM's clients ask for it (lm-evaluation-harness's tokenizer_backend=remote) */
+
+static json_t *name_of(const tokenizer *t, int32_t id)
+{
+    if (id < 0) return json_null();
+    span s = tok_text(t, id);
+    json_t *v = json_stringn(s.p, s.n);
+    return v ? v : json_null();
+}
+
+static void get_tokenizer(const http_req *q, http_reply *o)
+{
+    json_t *body = json_pack("{s:s*}", "model", http_query(q, "model"));
+    oai_model m;
+    if (oai_open(&m, q, o, body)) {
+        const tokenizer *t = m.s->tok;
+        span tmpl = tok_chat_template(t);
+        http_put_json(o, 200, json_pack("{s:s, s:o, s:o, s:n, s:b, s:i, s:i, s:o}", "tokenizer_class",
+                                        tok_kind(t), "bos_token", name_of(t, tok_bos(t)), "eos_token",
+                                        name_of(t, tok_eos(t)), "pad_token", "add_bos_token", tok_wants_bos(t),
+                                        "vocab_size", (int)tok_count(t), "model_max_length", engine_ctx(m.s->eng),
+                                        "chat_template", tmpl.n ? json_stringn(tmpl.p, tmpl.n) : json_null()));
+        models_put(m.ms, m.s);
+    }
+    json_decref(body);
+}
+
 const http_route openai_routes[] = {
     { "POST", "/v1/chat/completions", HTTP_OPENAI, 0, post_chat },
     { "POST", "/v1/completions", HTTP_OPENAI, 0, post_text },
@@ -190,5 +217,6 @@ const http_route openai_routes[] = {
     { "POST", "/v1/embeddings", HTTP_OPENAI, 0, oai_embeddings },
     { "GET", "/v1/models", HTTP_OPENAI, HTTP_INLINE, get_models },
     { "GET", "/v1/models/*", HTTP_OPENAI, HTTP_INLINE, get_model },
+    { "GET", "/tokenizer_info", HTTP_OPENAI, 0, get_tokenizer },
     { NULL }
 };
