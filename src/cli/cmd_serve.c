@@ -1,6 +1,8 @@
 /* cmd_serve.c - drover serve: models over HTTP. What it does is in src/serve/serve.h. */
+#include <poll.h>
 #include <signal.h>
 #include <string.h>
+#include <unistd.h>
 #include "base/mem.h"
 #include "cli/cache.h"
 #include "cli/model_arg.h"
@@ -116,10 +118,19 @@ static void catch(void)
     sigaction(SIGHUP, &a, NULL);
 }
 
+/* The log is written by the thread that serves all clients: whoever reads it slowly loses lines, and nobody waits.
+ * A pipe that is writable takes PIPE_BUF bytes at once. */
 static void log_line(void *arg, const char *line)
 {
+    static unsigned lost;
+    struct pollfd p = { STDERR_FILENO, POLLOUT, 0 };
     (void)arg;
-    fprintf(stderr, "%s\n", line);
+    if (poll(&p, 1, 0) <= 0) {
+        lost++;
+        return;
+    }
+    if (lost) fprintf(stderr, "{\"lost\":%u}\n", lost), lost = 0;
+    else fprintf(stderr, "%.4000s\n", line);
 }
 
 static void log_note(void *arg, const char *line)

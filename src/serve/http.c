@@ -318,6 +318,7 @@ int http_run(http *h, void (*tick)(void *arg), void *arg, dr_err *e)
         if (now - h->last_look >= LOOK_NS) {
             h->last_look = now;
             conn_look(h, now);
+            work_look(h);
         }
     }
 }

@@ -99,7 +99,7 @@ typedef struct {
     size_t max_body, max_body_all, max_header;              /* 0: 16 MB, 256 MB, 32 KB */
     int max_conns, max_conns_per_ip;                        /* 0: 16384, no limit */
     int idle_s, body_s, ping_s; /* 0: 120 (no request), 30 (a request's head and body), 15 */
-    int workers, max_jobs;      /* 0: 2, 256 */
+    int workers, max_jobs;      /* 0: 2, 256; more workers, up to 32, while those take nothing */
     const http_route *const *routes;                        /* NULL-ended list of tables */
     void *arg;                  /* http_req.arg */
     void (*log)(void *arg, const char *line);               /* one line for each request; NULL: none */

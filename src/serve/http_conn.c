@@ -293,8 +293,8 @@ static enum MHD_Result request_begin(http_conn *c, const char *url, const char *
     snprintf(c->method, sizeof c->method, "%s", method);
     buf_init(&c->path, HTTP_PATH_MAX);
     buf_puts(&c->path, url);
-    bool long_path = c->path.bad;
-    if (long_path) buf_free(&c->path);
+    bool no_path = c->path.bad;
+    if (no_path) buf_free(&c->path);
     buf_init(&c->body, h->o.max_body);
     buf_init(&c->out, OUT_CAP);
     c->req = (http_req){ .method = c->method, .path = buf_str(&c->path), .rest = "", .tenant_name = "",
@@ -309,7 +309,9 @@ static enum MHD_Result request_begin(http_conn *c, const char *url, const char *
     } else if (i && i->header_size > h->o.max_header) {
         refuse(c, 431, NULL, NULL, "the request's head has %zu bytes: %zu are allowed", i->header_size,
                h->o.max_header);
-    } else if (long_path) {
+    } else if (no_path && strlen(url) < HTTP_PATH_MAX) {
+        refuse(c, 503, NULL, NULL, "there is no memory for the request");
+    } else if (no_path) {
         refuse(c, 414, NULL, NULL, "the path is longer than %d bytes", HTTP_PATH_MAX);
     } else if (!cors(c)) {
         find_route(c);

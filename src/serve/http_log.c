@@ -4,7 +4,8 @@
 #include "base/os.h"
 #include "serve/http_priv.h"
 
-enum { LINE_MAX_BYTES = 16384 };
+/* A line is written at once, or not, where it is not longer than PIPE_BUF: the path's beginning is enough. */
+enum { LINE_MAX_BYTES = 16384, PATH_BYTES = 300 };
 
 static void count(http_conn *c, int status)
 {
@@ -31,7 +32,7 @@ void log_request(http_conn *c, int status)
     size_t k = strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%S", &tm);
     snprintf(when + k, sizeof when - k, ".%03ldZ", t.tv_nsec / 1000000);
     int64_t now = os_now_ns();
-    json_t *path = json_string(buf_str(&c->path));
+    json_t *path = json_stringn(buf_str(&c->path), c->path.n < PATH_BYTES ? c->path.n : PATH_BYTES);
     json_t *o = json_pack("{s:s, s:I, s:s, s:s, s:s, s:o, s:i, s:I, s:I, s:f, s:f}", "time", when, "request",
                           (json_int_t)c->req.number, "client", c->addr, "key", c->req.tenant_name, "method",
                           c->method, "path", path ? path : json_null(), "status", status, "in",

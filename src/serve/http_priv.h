@@ -78,6 +78,7 @@ struct http {
     pthread_cond_t work;
     http_conn *woken, *jobs, *jobs_tail;
     int n_jobs;
+    uint64_t n_taken, taken_before;     /* jobs that workers took; when work_look looked last */
     bool end;
     pthread_t *worker;
     int n_workers;
@@ -112,6 +113,7 @@ bool host_allowed(const http *h, const char *host);     /* host: with or without
 int work_start(http *h, dr_err *e);
 void work_stop(http *h);
 bool work_push(http *h, http_conn *c);          /* false: too many wait */
+void work_look(http *h);                        /* one worker more, where all wait for a model to open */
 
 /* http_conn.c: libmicrohttpd's callbacks, and what the loop calls */
 enum MHD_Result conn_access(void *arg, struct MHD_Connection *mc, const char *url, const char *method,

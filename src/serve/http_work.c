@@ -4,6 +4,8 @@
 #include "base/mem.h"
 #include "serve/http_priv.h"
 
+enum { WORKERS_MOST = 32 };
+
 /* Under h->lock: on the list of those that the loop looks at. */
 static void put_woken(http *h, http_conn *c)
 {
@@ -34,6 +36,7 @@ static void *work(void *arg)
         if (!c) break;
         h->jobs = c->next_woken;
         h->n_jobs--;
+        h->n_taken++;
         pthread_mutex_unlock(&h->lock);
         c->route->handle(&c->req, &c->reply);
         pthread_mutex_lock(&h->lock);
@@ -62,12 +65,22 @@ bool work_push(http *h, http_conn *c)
 
 int work_start(http *h, dr_err *e)
 {
-    h->worker = mem_zalloc((size_t)h->o.workers, sizeof *h->worker);
-    if (!h->worker) return err_nomem(e, (size_t)h->o.workers * sizeof *h->worker, "workers");
+    int most = h->o.workers > WORKERS_MOST ? h->o.workers : WORKERS_MOST;
+    h->worker = mem_zalloc((size_t)most, sizeof *h->worker);
+    if (!h->worker) return err_nomem(e, (size_t)most * sizeof *h->worker, "workers");
     for (; h->n_workers < h->o.workers; h->n_workers++)
         if (pthread_create(&h->worker[h->n_workers], NULL, work, h))
             return err_set(e, DR_ENOMEM, "cannot start worker thread %d", h->n_workers + 1);
     return DR_OK;
+}
+
+void work_look(http *h)
+{
+    pthread_mutex_lock(&h->lock);
+    bool stuck = h->n_jobs && h->n_taken == h->taken_before && h->n_workers < WORKERS_MOST;
+    h->taken_before = h->n_taken;
+    pthread_mutex_unlock(&h->lock);
+    if (stuck && !pthread_create(&h->worker[h->n_workers], NULL, work, h)) h->n_workers++;
 }
 
 void work_stop(http *h)

@@ -73,6 +73,21 @@ if start --quiet; then
     stop 'SIGINT' INT
     ! grep -q health err && ok || fail "--quiet wrote a line: $(cat err)"
 fi
+# a log that nobody reads stops nobody
+mkfifo log
+sleep 60 <log &
+reader=$!
+drover serve tiny --unix q.sock >log 2>&1 </dev/null &
+pid=$!
+for i in $(seq 200); do [ -S q.sock ] && break; sleep 0.05; done
+long=$(printf '%0250d' 7)
+i=0
+while [ $i -lt 400 ]; do echo "url=http://localhost/health/$long"; i=$((i + 1)); done >urls
+get --unix-socket q.sock -K urls >/dev/null
+get --unix-socket q.sock http://localhost/health | grep -q ok && ok || fail 'it waits for who reads its log'
+kill $reader
+stop 'a log that nobody reads'
+
 # what runs when the end is asked for comes to its end, nothing new begins
 if start --grace 60; then
     get -N "$url/v1/completions" -d '{"prompt":"a","max_tokens":300,"stream":true,"temperature":0,"ignore_eos":true}' >stream &

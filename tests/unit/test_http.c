@@ -690,6 +690,47 @@ static void full_queue(void **state)
     end();
 }
 
+/* All workers wait for something: others come, and what is quick is answered. */
+static void stuck(void **state)
+{
+    (void)state;
+    enum { N = 6 };
+    int fd[N];
+    begin((http_opt){0});
+    for (int i = 0; i < N; i++) fd[i] = dial(), put(fd[i], "GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    has(ask("GET /echo/x HTTP/1.1\r\n" CLOSE), "HTTP/1.1 200");
+    atomic_store(&release, 1);
+    for (int i = 0; i < N; i++) has(get(fd[i], "tenant", WAIT_MS), "HTTP/1.1 200"), close(fd[i]);
+    end();
+}
+
+/* The nth allocation fails while requests come: an error or a closed connection, nothing kept, and it serves on. */
+static void no_memory(void **state)
+{
+    (void)state;
+    static const char *const t[] = {
+        "GET /echo/x?a=b HTTP/1.1\r\nOrigin: http://localhost\r\n" CLOSE, "GET /nowhere HTTP/1.1\r\n" CLOSE,
+        "POST /json HTTP/1.1\r\nContent-Length: 20\r\n" CLOSE "{\"a\": [1, 2, 3, {}]}",
+        "GET /fails/n HTTP/1.1\r\n" CLOSE, "POST /echo/x HTTP/1.1\r\nTransfer-Encoding: chunked\r\n" CLOSE "1\r\na\r\n0\r\n\r\n",
+    };
+    begin((http_opt){0});
+    ask(t[0]);
+    usleep(50000);
+    size_t live = mem_live_bytes();
+    for (size_t i = 0; i < sizeof t / sizeof *t; i++)
+        for (long k = 0, good = 0; good < 3; k++) {
+            assert_true(k < 1000);
+            mem_fail_after(k);
+            char *r = ask(t[i]);
+            mem_fail_after(-1);
+            if (*r && !strstr(r, "HTTP/1.1 ")) fail_msg("%.100s", r);
+            good = strstr(r, i == 1 ? "HTTP/1.1 404" : i == 3 ? "no ? room" : "HTTP/1.1 200") ? good + 1 : 0;
+        }
+    for (int i = 0; i < WAIT_MS && mem_live_bytes() != live; i++) usleep(1000);
+    if (mem_live_bytes() != live) fail_msg("%zd bytes were kept", (ssize_t)(mem_live_bytes() - live));
+    end();
+}
+
 static void cors(void **state)
 {
     (void)state;
@@ -817,14 +858,17 @@ static void refused(void **state)
     }
 }
 
-int main(void)
+/* usage: test_http [PATTERN]     the tests whose names match */
+int main(int argc, char **argv)
 {
+    if (argc > 1) cmocka_set_test_filter(argv[1]);
+    json_set_alloc_funcs(mem_alloc, mem_free);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(routes), cmocka_unit_test(errors), cmocka_unit_test(keep_alive), cmocka_unit_test(keys),
         cmocka_unit_test(key_file), cmocka_unit_test(bodies), cmocka_unit_test(heads), cmocka_unit_test(nonsense),
         cmocka_unit_test(streams), cmocka_unit_test(ping), cmocka_unit_test(leaves), cmocka_unit_test(slow_reader),
         cmocka_unit_test(timeouts), cmocka_unit_test(crowd), cmocka_unit_test(idle_many), cmocka_unit_test(full_queue),
-        cmocka_unit_test(cors), cmocka_unit_test(others_pages), cmocka_unit_test(drain), cmocka_unit_test(unix_socket), cmocka_unit_test(refused),
+        cmocka_unit_test(stuck), cmocka_unit_test(no_memory), cmocka_unit_test(cors), cmocka_unit_test(others_pages), cmocka_unit_test(drain), cmocka_unit_test(unix_socket), cmocka_unit_test(refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
