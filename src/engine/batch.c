@@ -102,6 +102,17 @@ static int pick_one(engine *g, seq *s, int context, int row, int thread, picked 
     return DR_OK;
 }
 
+/* Replies of one ticket share a matcher, and are picked by several threads. */
+static void lock_match(ticket *t)
+{
+    if (t->match) pthread_mutex_lock(&t->match_lock);
+}
+
+static void unlock_match(ticket *t)
+{
+    if (t->match) pthread_mutex_unlock(&t->match_lock);
+}
+
 /* Tokens of s, as many as this step's logits and the constraint give. */
 static int pick_some(engine *g, seq *s, int thread)
 {
@@ -111,7 +122,9 @@ static int pick_some(engine *g, seq *s, int thread)
     bool same = true;                           /* every pick so far was the guess */
     while (s->n_pick < s->may) {
         if (s->asked != context) {
+            lock_match(t);
             rc = gen_reply_allow(&s->r, context, &s->forced, &s->over, &s->err);
+            unlock_match(t);
             if (rc) return rc;
             s->asked = context;
         }
@@ -123,7 +136,10 @@ static int pick_some(engine *g, seq *s, int thread)
             if ((rc = pick_one(g, s, context, row, thread, p))) return rc;
         }
         s->n_pick++;
-        if ((rc = gen_reply_take(&s->r, p->id, &s->err))) return rc;
+        lock_match(t);
+        rc = gen_reply_take(&s->r, p->id, &s->err);
+        unlock_match(t);
+        if (rc) return rc;
         if (gen_reply_ends(&s->r, p->id) || s->r.n_gen == t->req.max_tokens || context == g->n_ctx) break;
         same = same && context < guessed && s->tok[context] == p->id;
         s->n_match += same;
@@ -141,9 +157,7 @@ static void pick(void *arg, int chunk, int thread)
     if (!s->n_out) return;
     if (s->t->prompt && s->turn.len < s->t->req.n_prompt && prompt_probs(g, s, thread)) return;
     if (s->turn.len + s->rows - s->n_guess < s->turn.known || !s->t->req.max_tokens) return;
-    if (s->t->match) pthread_mutex_lock(&s->t->match_lock);
     pick_some(g, s, thread);
-    if (s->t->match) pthread_mutex_unlock(&s->t->match_lock);
 }
 
 int batch_eval(engine *g, int64_t *ns)

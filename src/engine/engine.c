@@ -8,6 +8,8 @@
 #include "model/plan.h"
 
 #define STORE_BYTES (INT64_C(8) << 30)
+/* A step in which somebody decodes takes no longer, if prompts can wait: text that comes in stutters is read badly. */
+#define MIXED_S 0.5
 
 /* ---- a request's end ---- */
 
@@ -44,6 +46,9 @@ static void end(engine *g, ticket *t, int code, const char *msg)
     adapters_put(g->adapters, t->req.adapter);
     int64_t now = os_now_ns();
     if (t->begin_ns) t->usage.gen_ns = now - t->begin_ns;
+    for (int i = 0; i < t->req.n_samples; i++) gen_reply_end(&t->seq[i].r);
+    matcher_free(t->match);
+    t->match = NULL;
     snprintf(t->msg, sizeof t->msg, "%s", msg ? msg : "");
     engine_event *ev = ticket_slot(t, ENGINE_DONE, 0);
     ev->usage = t->usage, ev->code = code, ev->msg = t->msg;
@@ -72,9 +77,7 @@ void seq_finish(engine *g, seq *s, engine_finish f)
     g->st.finished[f]++;
     turns_remove(&g->turns, &s->turn);
     clear(g, s);
-    if (t->match) pthread_mutex_lock(&t->match_lock);
     gen_reply_end(&s->r);
-    if (t->match) pthread_mutex_unlock(&t->match_lock);
     if (--t->n_left == 0) end(g, t, DR_OK, NULL);
 }
 
@@ -177,9 +180,23 @@ static void look_after(engine *g, int64_t now)
     }
 }
 
+/* A matcher takes megabytes, so requests that wait have none. */
+static int match_begin(seq *s, dr_err *e)
+{
+    ticket *t = s->t;
+    if (!t->req.constraint) return DR_OK;
+    if (!t->match && !(t->match = matcher_new(t->req.constraint, e))) return e->code;
+    return gen_reply_begin(&s->r, t->match, e);
+}
+
 static void admit(engine *g, seq *s, int64_t now)
 {
     ticket *t = s->t;
+    dr_err e = {0};
+    if (!s->here && match_begin(s, &e)) {
+        ticket_over(g, t, ENGINE_CANCELLED, e.code, e.msg);
+        return;
+    }
     if (!s->here) {
         memcpy(s->tok, t->req.prompt, (size_t)t->req.n_prompt * sizeof *s->tok);
         s->turn.tok = s->tok;
@@ -493,7 +510,7 @@ static int start(engine *g, dr_err *e)
     if (g->o.spec && !(g->guess = guess_new(g->n_ctx, g->o.spec_min, most, e))) return DR_ENOMEM;
     if (g->o.store && (rc = open_store(g, e))) return rc;
     turns_opt to = { .max_running = g->o.max_running, .max_waiting = g->o.max_waiting,
-                     .step_rows = g->o.step_tokens, .n_pages = g->kv.n_pages, .need = need, .match = match,
+                     .step_rows = g->o.step_tokens, .mixed_s = MIXED_S, .n_pages = g->kv.n_pages, .need = need, .match = match,
                      .arg = g };
     if ((rc = turns_init(&g->turns, &to, e))) return rc;
     g->turns_made = true;

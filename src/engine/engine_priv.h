@@ -69,7 +69,7 @@ struct ticket {
     bool reading, prompt_now;       /* reader: the slot at tail is out; prompt tokens are handed out */
     int prompt_at;
 
-    matcher *match;                 /* of the constraint; NULL: none */
+    matcher *match;                 /* of the constraint, from the first admission to the end; NULL: none */
     pthread_mutex_t match_lock;     /* replies of one ticket may be picked by several threads */
     seq *seq;                       /* (req.n_samples,) */
     picked *prompt;                 /* (n_prompt,) with prompt_probs; else NULL */

@@ -103,7 +103,7 @@ static int make_seqs(engine *g, ticket *t, const sizes *z, int max_len, dr_err *
                     .min_tokens = r->min_tokens, .stop = r->stop, .n_stop = r->n_stop,
                     .show_special = r->show_special, .ignore_eos = r->ignore_eos,
                     .keep_stop = r->keep_stop, .sample_all = r->sample.logprobs, .end = r->end,
-                    .n_end = r->n_end, .constraint = t->match };
+                    .n_end = r->n_end, .form = r->constraint };
     int rc = r->max_tokens == 0 ? DR_OK : gen_reply_check_room(&y, r->n_prompt, e);
     t->seq = mem_zalloc((size_t)r->n_samples, sizeof *t->seq);
     if (!t->seq) return err_nomem(e, (size_t)r->n_samples * sizeof *t->seq, "replies");
@@ -117,7 +117,6 @@ static int make_seqs(engine *g, ticket *t, const sizes *z, int max_len, dr_err *
         s->tok = mem_alloc((size_t)(max_len + PICKS) * sizeof *s->tok);
         rc = s->tok ? kv_seq_init(&s->kv, max_len, e) : err_nomem(e, (size_t)max_len * 4, "tokens");
         if (!rc && r->task == ENGINE_GENERATE) rc = gen_reply_init(&s->r, &y, g->token_bytes, e);
-        if (!rc && r->task == ENGINE_GENERATE) rc = gen_reply_begin(&s->r, e);
     }
     return rc;
 }
@@ -152,7 +151,6 @@ int ticket_new(engine *g, const engine_req *r, ticket **out, dr_err *e)
     sizes z = count(g, t);
     if (!arena_init(&t->mem, z.all)) rc = err_nomem(e, z.all, "a request");
     if (!rc) own(t, &z);
-    if (!rc && t->req.constraint && !(t->match = matcher_new(t->req.constraint, e))) rc = e->code;
     if (!rc) rc = make_seqs(g, t, &z, (int)max_len, e);
     if (!rc && r->adapter) rc = adapters_hold(g->adapters, r->adapter, e);
     if (rc) {

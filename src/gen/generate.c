@@ -166,7 +166,7 @@ static int begin(run *g, const gen_reply_opt *y, dr_err *e)
 {
     dr_err own = {0};
     g->smp = sampler_new(&g->o->sample, y->n_vocab, session_ctx(g->s), &own);
-    if (g->smp && !gen_reply_init(&g->y, y, 0, &own)) gen_reply_begin(&g->y, &own);
+    if (g->smp && !gen_reply_init(&g->y, y, 0, &own)) gen_reply_begin(&g->y, g->o->constraint, &own);
     return own.code ? err_set(e, own.code, "%s", own.msg) : DR_OK;
 }
 
@@ -195,7 +195,7 @@ int gen_run(session *s, const tokenizer *t, const int32_t *prompt, int n_prompt,
                     .max_tokens = o->max_tokens ? o->max_tokens : -1, .stop = o->stop, .n_stop = o->n_stop,
                     .show_special = o->show_special, .ignore_eos = o->ignore_eos,
                     .sample_all = o->sample.logprobs, .is_end = o->is_stop,
-                    .is_end_arg = o->is_stop_arg, .constraint = o->constraint };
+                    .is_end_arg = o->is_stop_arg, .form = o->constraint ? matcher_grammar(o->constraint) : NULL };
     int rc = gen_reply_check_room(&y, n_prompt, e);
     if (rc) return rc;
     int64_t t0 = os_now_ns();

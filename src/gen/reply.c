@@ -33,8 +33,8 @@ uint32_t gen_reply_left(const gen_reply *r, int context) { return left_after(&r-
 
 int gen_reply_check_room(const gen_reply_opt *o, int n_prompt, dr_err *e)
 {
-    if (!o->constraint) return DR_OK;
-    uint32_t need = grammar_shortest(matcher_grammar(o->constraint)), room = left_after(o, 0, n_prompt);
+    if (!o->form) return DR_OK;
+    uint32_t need = grammar_shortest(o->form), room = left_after(o, 0, n_prompt);
     if (need <= room) return DR_OK;
     char of[64] = "";
     if (o->n_ctx) snprintf(of, sizeof of, " in a context of %d", o->n_ctx);
@@ -49,9 +49,9 @@ static int masks(gen_reply *r, dr_err *e)
     const gen_reply_opt *o = &r->o;
     size_t words = ((size_t)o->n_vocab + 63) / 64;
     int32_t n = tok_count(o->t);
-    if (o->constraint) n = grammar_vtrie(matcher_grammar(o->constraint))->n_vocab;
+    if (o->form) n = grammar_vtrie(o->form)->n_vocab;
     if (n > o->n_vocab) {
-        if (o->constraint)
+        if (o->form)
             return err_set(e, DR_EINVAL, "the tokenizer has %d tokens, the model %d", n, o->n_vocab);
         n = o->n_vocab;
     }
@@ -60,7 +60,7 @@ static int masks(gen_reply *r, dr_err *e)
     if (!r->mask || !r->ends) return err_nomem(e, words * 16, "the constraint's masks");
     for (int32_t id = 0; id < n; id++) {
         bool own = tok_is_control(o->t, id) || tok_is_eog(o->t, id);
-        if ((o->constraint && !own) || !gen_reply_ends(r, id)) continue;
+        if ((o->form && !own) || !gen_reply_ends(r, id)) continue;
         r->ends[id >> 6] |= (uint64_t)1 << (id & 63);
         r->can_end = true;
     }
@@ -76,7 +76,7 @@ int gen_reply_init(gen_reply *r, const gen_reply_opt *o, size_t token_bytes, dr_
     for (int i = 0; i < o->n_stop; i++) v[i] = span_of(o->stop[i]);
     dr_err own = {0};
     r->stop = stop_new(v, o->n_stop, &own);
-    if (r->stop && (o->constraint || o->min_tokens > 0)) masks(r, &own);
+    if (r->stop && (o->form || o->min_tokens > 0)) masks(r, &own);
     buf_init(&r->chars, (size_t)1 << 20);
     if (r->stop && !own.code) {
         /* its storage is taken now, by growing it once; four bytes of an unfinished character come before */
@@ -100,18 +100,19 @@ void gen_reply_free(gen_reply *r)
     *r = (gen_reply){ .place = -1 };
 }
 
-int gen_reply_begin(gen_reply *r, dr_err *e)
+int gen_reply_begin(gen_reply *r, matcher *m, dr_err *e)
 {
-    if (!r->o.constraint) return DR_OK;
+    if (!r->o.form) return DR_OK;
     dr_err own = {0};
     r->stream.started = true;                /* the first space is the text's own */
-    r->place = matcher_begin(r->o.constraint, &own);
+    r->match = m;
+    r->place = matcher_begin(m, &own);
     return r->place >= 0 ? DR_OK : err_set(e, own.code, "%s", own.msg);
 }
 
 void gen_reply_end(gen_reply *r)
 {
-    if (r->place >= 0) matcher_end(r->o.constraint, r->place);
+    if (r->place >= 0) matcher_end(r->match, r->place);
     r->place = -1;
 }
 
@@ -119,8 +120,8 @@ void gen_reply_end(gen_reply *r)
 static int constrain(gen_reply *r, int context, int32_t *forced, bool *over, dr_err *e)
 {
     matcher_next next;
-    const vtrie *v = grammar_vtrie(matcher_grammar(r->o.constraint));
-    int rc = matcher_mask(r->o.constraint, r->place, gen_reply_left(r, context), r->mask, &next, e);
+    const vtrie *v = grammar_vtrie(r->o.form);
+    int rc = matcher_mask(r->match, r->place, gen_reply_left(r, context), r->mask, &next, e);
     if (rc) return rc;
     bool end = next.done && r->can_end && (r->n_gen >= r->o.min_tokens || next.n_text == 0);
     *over = next.n_text == 0 && !end;
@@ -148,7 +149,7 @@ int gen_reply_take(gen_reply *r, int32_t id, dr_err *e)
 {
     r->n_gen++;
     if (r->place < 0 || gen_reply_ends(r, id)) return DR_OK;
-    return matcher_take(r->o.constraint, r->place, id, e);
+    return matcher_take(r->match, r->place, id, e);
 }
 
 static int filter(gen_reply *r, buf *out, bool early, bool end, bool *hit, dr_err *e)

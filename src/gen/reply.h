@@ -31,7 +31,7 @@ typedef struct {
     int n_end;
     bool (*is_end)(void *arg, int32_t id);      /* the same as a function; NULL: none */
     void *is_end_arg;
-    matcher *constraint;            /* NULL: anything */
+    const grammar *form;            /* what it is a text of; NULL: anything */
 } gen_reply_opt;
 
 /* Everything in o is borrowed until gen_reply_free. */
@@ -40,7 +40,8 @@ typedef struct {
     stop *stop;
     tok_stream stream;
     buf chars;                      /* decoded, not yet past the stop scanner */
-    int place;                      /* the position in the matcher; -1: none */
+    matcher *match;                 /* of o.form, */
+    int place;                      /* and the position in it; -1: none */
     uint64_t *mask, *ends;          /* (n_vocab / 64): what may come next; what ends. NULL: never needed */
     const uint64_t *allowed;        /* set by gen_reply_allow: for sampler_mask */
     bool can_end;                   /* some token ends a reply */
@@ -54,8 +55,10 @@ size_t gen_reply_token_bytes(const tokenizer *t);
 int gen_reply_check_room(const gen_reply_opt *o, int n_prompt, dr_err *e);
 int gen_reply_init(gen_reply *r, const gen_reply_opt *o, size_t token_bytes, dr_err *e);
 void gen_reply_free(gen_reply *r);                       /* a zeroed one is fine */
-int gen_reply_begin(gen_reply *r, dr_err *e);            /* takes its position in the matcher, if there is one … */
-void gen_reply_end(gen_reply *r);                        /* … and gives it back; twice is fine */
+/* Takes a position in a matcher of o.form, which is borrowed until gen_reply_end; without a form there is nothing
+ * to begin, and m may be NULL. */
+int gen_reply_begin(gen_reply *r, matcher *m, dr_err *e);
+void gen_reply_end(gen_reply *r);                        /* twice is fine */
 
 bool gen_reply_ends(const gen_reply *r, int32_t id);
 /* Tokens that may still be taken with `context` of them there; MATCHER_ANY: no limit. */
