@@ -34,7 +34,7 @@ typedef struct {
     int64_t file_bytes;         /* of the file, or of the folder's files */
     slot_state state;
     int holds;
-    int64_t used_ns;            /* when it was last let go */
+    int64_t used_ns;            /* when it was last asked for; how long a reply took, its engine knows */
     chat_template *template;
     adapter *adapters;
 } slot;
@@ -334,7 +334,7 @@ static int hold(models *ms, slot *s, dr_err *e)
         else if (s->state != SHUT) pthread_cond_wait(&ms->change, &ms->lock);
         else if ((rc = make_room(ms, s, e)) == DR_OK && s->state == SHUT) rc = open_now(ms, s, e);
     }
-    if (rc == DR_OK) s->holds++;
+    if (rc == DR_OK) s->holds++, s->used_ns = os_now_ns();
     return rc;
 }
 
@@ -468,7 +468,6 @@ void models_put(models *ms, served *v)
     pthread_mutex_lock(&ms->lock);
     DR_ASSERT(s->holds > 0);
     s->holds--;
-    s->used_ns = os_now_ns();
     pthread_mutex_unlock(&ms->lock);
 }
 
