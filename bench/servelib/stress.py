@@ -211,7 +211,8 @@ def soak_one(a, drover, model, folder, say):
         n = len(rows)
         early = statistics.median([r[1] for r in rows[n // 4:n // 2]] or [0])
         late = statistics.median([r[1] for r in rows[3 * n // 4:]] or [0])
-        checks.add("own memory, second quarter and last: MB", "%.1f, %.1f" % (early / 1024, late / 1024), late <= 1.02 * early + 4096)
+        checks.add("own memory, second quarter and last: MB", "%.1f, %.1f" % (early / 1024, late / 1024),
+                   late <= 1.02 * early + 4096 or a.minutes < 2)       # the cache is not full so soon
         files = (statistics.median([r[2] for r in rows[n // 4:n // 2]] or [0]), statistics.median([r[2] for r in rows[3 * n // 4:]] or [0]))
         checks.add("open files, second quarter and last", "%g, %g" % files, files[1] <= files[0] + a.users)
         end(server, checks)
@@ -269,18 +270,19 @@ def overload_one(a, drover, model, folder, say):
     keys = os.path.join(folder, "keys")
     with open(keys, "w") as f:
         f.write("greedy:greedy-key\nmodest:modest-key\n")
+    positions = max(4096, 256 * a.users)            # so small a cache that all of it is in use before memory is looked at
     # as many run as there are clients at capacity; half as many may wait, or waiting alone would double the time of a request
-    server = start(a, drover, model, folder, ["--api-key-file", keys, "--parallel", str(a.users), "--queue", str(max(1, a.users // 2))])
+    server = start(a, drover, model, folder, ["--ctx", "1024", "--kv-positions", str(positions), "--api-key-file", keys, "--parallel", str(a.users), "--queue", str(max(1, a.users // 2))])
     try:
         load = client.Load(server.port)
         rng = random.Random(5)
         warm = [plain(text, rng, gen, "greedy-key") for _ in range(2 * a.users)]
         load.run(warm, a.users, 600)
-        many = max(8 * a.users, 40)
+        many = max(8 * a.users, positions // 64)
         t = time.monotonic()
         calm = load.run([plain(text, rng, gen, "greedy-key") for _ in range(many)], a.users, 1200)
-        rate = many / (time.monotonic() - t)
-        bad = [r for r in calm if not r.good()]
+        rate = sum(r.good() for r in calm) / (time.monotonic() - t)
+        bad = [r for r in calm if not r.good() and r.status != 429]     # a burst that finds the places of the other key's share
         checks.add("at capacity (%d clients): requests/s, failures" % a.users, "%.2f, %d" % (rate, len(bad)), not bad)
         whole = [r.ended - r.began for r in calm if r.good()]
         rss = server.status("RssAnon")
