@@ -7,6 +7,7 @@
 #include "cli/cache.h"
 #include "cli/model_arg.h"
 #include "gen/spec.h"
+#include "serve/cloud.h"
 #include "serve/serve.h"
 
 typedef struct {
@@ -20,7 +21,8 @@ typedef struct {
     int64_t kv_positions;
     const char *store, *lora_dir;
     size_t store_bytes, budget;
-    opt_list adapters;
+    opt_list adapters, allow;
+    bool sandbox;
 } args;
 
 static const opt opts[] = {
@@ -89,6 +91,10 @@ static const opt opts[] = {
     { .kind = OPT_HEAD, .help = "Running" },
     { 0, "grace", OPT_INT, offsetof(args, grace), "SECONDS",
       "after SIGTERM, for requests that run; a second SIGTERM ends at once (30)", 1, 86400 },
+    { 0, "sandbox", OPT_FLAG, offsetof(args, sandbox), NULL,
+      "give up all rights that serving does not need: other files, connections, programs (Landlock, seccomp)" },
+    { 0, "sandbox-allow", OPT_LIST, offsetof(args, allow), "PATH",
+      "with --sandbox: this may be read too, for adapters that are loaded later; may be given again" },
     { 'q', "quiet", OPT_FLAG, offsetof(args, quiet), NULL, "no line for each request on stderr" },
     { .kind = OPT_SUB, .at = offsetof(args, dev), .sub = dev_opts },
     OPT_END
@@ -154,16 +160,32 @@ static void null_ended(const opt_list *l, const char **to)
     to[l->n] = NULL;
 }
 
+/* Where it listens unless options say otherwise. A platform asks for its own keys, before it asks here. */
+static void by_platform(const cloud *p, args *a)
+{
+    if (a->port < 0) a->port = p->port;
+    if (!a->host) a->host = p->platform ? "0.0.0.0" : "127.0.0.1";
+    if (!p->platform) return;
+    if (a->keys.n == 0 && !a->key_file) a->public = true;
+    if (!a->quiet) fprintf(stderr, "drover serve: started by %s%s%s\n", p->platform, *p->model ? ": " : "", p->model);
+}
+
 static int run(const command *c, int argc, char **argv)
 {
-    args a = { .host = "127.0.0.1", .port = 8080, .grace = 30 };
+    args a = { .port = -1, .grace = 30 };
     dr_err e = {0};
+    cloud p;
     argc = cmd_parse(c, &a, argc, argv);
-    const char *keys[LIST_ROWS], *origins[LIST_ROWS], *names[LIST_ROWS], *loras[LIST_ROWS];
+    if (cloud_read(&p, argc > 0, &e)) return cmd_fail(c, &e);
+    if (argc == 0 && !*p.model) return cmd_misuse(c, "a MODEL operand is wanted");
+    const char *found = p.model;
+    by_platform(&p, &a);
+    const char *keys[LIST_ROWS], *origins[LIST_ROWS], *names[LIST_ROWS], *loras[LIST_ROWS], *allow[LIST_ROWS];
     null_ended(&a.keys, keys);
     null_ended(&a.origins, origins);
     null_ended(&a.names, names);
     null_ended(&a.adapters, loras);
+    null_ended(&a.allow, allow);
     serve_opt o = {
         .http = { .address = a.host, .port = a.port, .unix_path = a.unix_path, .keys = keys,
                   .key_file = a.key_file, .cert = a.cert, .key = a.key, .origins = origins, .names = names,
@@ -171,7 +193,8 @@ static int run(const command *c, int argc, char **argv)
                   .max_conns = a.conns, .max_conns_per_ip = a.conns_ip, .idle_s = a.idle,
                   .body_s = a.body_s, .ping_s = a.ping, .workers = a.workers, .max_jobs = a.jobs,
                   .log = a.quiet ? NULL : log_line },
-        .models = { .path = (const char *const *)argv, .n = argc, .resolve = model_resolve,
+        .models = { .path = argc ? (const char *const *)argv : &found, .n = argc ? argc : 1,
+                    .resolve = model_resolve,
                     .adapter_dir = a.lora_dir,
                     .dev = dev_args_opt(&a.dev), .lazy = a.lazy, .idle_s = a.unload, .max_open = a.open,
                     .budget = a.budget, .adapters = loras, .log = log_note,
@@ -180,7 +203,8 @@ static int run(const command *c, int argc, char **argv)
                                 .max_waiting = a.waiting, .spec = a.spec == 1 ? SPEC_NONE : SPEC_NGRAM,
                                 .spec_max = a.spec_max, .store = a.store,
                                 .store_bytes = (int64_t)a.store_bytes } },
-        .grace_s = a.grace, .public_without_key = a.public, .ready = ready, .arg = &a,
+        .grace_s = a.grace, .sandbox = a.sandbox, .allow = allow, .public_without_key = a.public,
+        .ready = ready, .arg = &a,
     };
     catch();
     return serve_run(&o, &e) == DR_OK ? 0 : cmd_fail(c, &e);
@@ -193,6 +217,9 @@ const command cmd_serve = {
         "Serves the models to many clients at once, by the APIs of OpenAI, Anthropic and Ollama.\n"
         "docs/serve.md says what they can ask for.\n"
         "\n"
-        "SIGTERM and Ctrl-C let what runs come to its end, SIGHUP reads the keys again.",
-    .min_args = 1, .max_args = -1, .opts = opts, .run = run,
+        "SIGTERM and Ctrl-C let what runs come to its end, SIGHUP reads the keys again.\n"
+        "\n"
+        "Started by systemd, Amazon SageMaker (no MODEL: the one in /opt/ml/model) or Google Vertex AI\n"
+        "(AIP_HTTP_PORT) it does what they expect: docs/deploy.md.",
+    .min_args = 0, .max_args = -1, .opts = opts, .run = run,
 };

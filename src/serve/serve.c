@@ -4,13 +4,18 @@
 #include <signal.h>
 #include <string.h>
 #include "base/mem.h"
+#include "base/notify.h"
 #include "base/os.h"
+#include "serve/cloud.h"
+#include "serve/confine.h"
+#include "serve/sandbox.h"
 #include "serve/web.h"
 
 enum { GRACE_S = 30, SERVE_MODELS_MAX = 256 };
 
-/* A line for each API: the order does not matter. */
+/* A line for each API: the order of all but the first does not matter. */
 static const http_route *const ROUTES[] = {
+    cloud_routes,                               // first: a platform names paths itself
     serve_routes,
     web_routes,
     openai_routes,
@@ -49,7 +54,7 @@ static void get_health(const http_req *r, http_reply *o)
     http_put_json(o, 200, json_pack("{s:s}", "status", "ok"));
 }
 
-static void get_ready(const http_req *r, http_reply *o)
+void serve_get_ready(const http_req *r, http_reply *o)
 {
     serve *s = r->arg;
     if (ready(s)) http_put_json(o, 200, json_pack("{s:s}", "status", "ready"));
@@ -65,8 +70,8 @@ static void get_version(const http_req *r, http_reply *o)
 
 const http_route serve_routes[] = {
     { "GET", "/health", HTTP_PLAIN, HTTP_OPEN | HTTP_INLINE, get_health },
-    { "GET", "/ready", HTTP_PLAIN, HTTP_OPEN | HTTP_INLINE, get_ready },
-    { "GET", "/ping", HTTP_PLAIN, HTTP_OPEN | HTTP_INLINE, get_ready },
+    { "GET", "/ready", HTTP_PLAIN, HTTP_OPEN | HTTP_INLINE, serve_get_ready },
+    { "GET", "/ping", HTTP_PLAIN, HTTP_OPEN | HTTP_INLINE, serve_get_ready },
     { "GET", "/version", HTTP_PLAIN, HTTP_INLINE, get_version },
     { NULL }
 };
@@ -110,14 +115,28 @@ static void reload(serve *s)
     }
 }
 
+/* What the service manager wants to know, when it changes. */
+static void tell(serve *s)
+{
+    static bool said_ready, said_stop;
+    static int64_t barked;
+    if (!said_ready && ready(s)) said_ready = true, notify_send("READY=1\nSTATUS=Serving.");
+    if (!said_stop && now.stops) said_stop = true, notify_send("STOPPING=1\nSTATUS=Finishing what runs.");
+    int64_t every = notify_watchdog_ns(), t = every ? os_now_ns() : 0;
+    if (every && t - barked >= every) barked = t, notify_send("WATCHDOG=1");
+}
+
 static void tick(void *arg)
 {
     serve *s = arg;
     if (now.stops && !atomic_exchange(&s->draining, true)) models_drain(s->models);
     if (now.reload) {
         now.reload = 0;
+        notify_reloading();
         reload(s);
+        notify_send("READY=1");
     }
+    tell(s);
     models_tick(s->models);
 }
 
@@ -145,6 +164,7 @@ static int run_open(serve *s, const serve_opt *o, dr_err *e)
     if (now.stops) http_stop(s->http, 0);       // a signal came before there was something to stop
     if (o->ready) o->ready(o->arg, s);
     int rc = http_run(s->http, tick, s, e);
+    tell(s);                                    // the end may have come between two ticks
     now.s = NULL;
     if (thread) pthread_join(t, NULL);
     if (first.rc != DR_OK && !now.stops) rc = err_set(e, first.rc, "%s", first.e.msg);
@@ -175,10 +195,14 @@ int serve_run(const serve_opt *o, dr_err *e)
     m.opened_arg = &s;
     h.routes = ROUTES;
     h.arg = &s;
-    s.http = http_new(&h, e);
-    if (s.http) s.models = models_new(&m, e);
-    rc = s.models ? run_open(&s, o, e) : e->code;
+    rc = notify_open(e);
+    if (rc == DR_OK && !(s.models = models_new(&m, e))) rc = e->code;       // finds the files, opens none
+    if (rc == DR_OK && o->sandbox) rc = confine_files(o, e);                // before there are threads
+    if (rc == DR_OK && !(s.http = http_new(&h, e))) rc = e->code;
+    if (rc == DR_OK && o->sandbox) rc = sandbox_calls(e);                   // it listens by now
+    if (rc == DR_OK) rc = run_open(&s, o, e);
     http_free(s.http);                          // its workers use the models
     models_free(s.models);
+    notify_close();
     return rc;
 }

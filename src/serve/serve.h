@@ -21,6 +21,8 @@ typedef struct {
     http_opt http;                      /* routes and arg are set here */
     models_opt models;
     int grace_s;                        /* for what runs when the end is asked for; 0: 30 */
+    bool sandbox;                       /* give up what a server does not need: sandbox.h, confine.h */
+    const char *const *allow;           /* NULL-ended: more that may be read then (adapters to come); NULL: none */
     bool public_without_key;            /* other addresses than loopback, and no key */
     void (*ready)(void *arg, serve *s); /* listening; NULL: none */
     void *arg;
@@ -31,6 +33,8 @@ int serve_run(const serve_opt *o, dr_err *e);
 /* From a signal handler. The first ends in peace, the second at once. */
 void serve_stop(void);
 void serve_reload(void);                /* keys again, at the next tick */
+
+void serve_get_ready(const http_req *r, http_reply *o);      /* the handler of /ready */
 
 /* ---- the APIs' routes */
 extern const http_route serve_routes[], openai_routes[], text_routes[], anthropic_routes[],
