@@ -141,7 +141,9 @@ static bool ask(const http_req *r, many *m, json_t *x, const json_t *parameters,
         http_error(o, HTTP_OPENAI, 400, NULL, NULL, "stream", "%s asks for a stream, which a prediction is not", where);
         return false;
     }
-    char *text = json_dumps(x, JSON_COMPACT);
+    size_t n = json_dumpb(x, NULL, 0, JSON_COMPACT);
+    char *text = mem_alloc(n);
+    if (text) json_dumpb(x, text, n, JSON_COMPACT);
     part *p = &m->part[m->n];
     p->reply = (http_reply){ .status = 200, .type = "application/json" };
     buf_init(&p->reply.body, OUT_MAX);
@@ -151,8 +153,8 @@ static bool ask(const http_req *r, many *m, json_t *x, const json_t *parameters,
         return false;
     }
     m->n++;
-    hand_on(r, to, span_of(text), &p->reply);   /* which has read it when it returns */
-    free(text);
+    hand_on(r, to, (span){ text, n }, &p->reply);   /* which has read it when it returns */
+    mem_free(text);
     p->done = !p->reply.source;
     return true;
 }

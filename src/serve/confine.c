@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "serve/confine.h"
 #include <dirent.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include "base/mem.h"
@@ -36,9 +37,8 @@ static void add_folder(list *l, const char *path)
         if (x->d_type != DT_LNK && x->d_type != DT_UNKNOWN) continue;
         buf b = { .cap_max = PATH_BYTES };
         buf_printf(&b, "%s/%s", path, x->d_name);
-        char *real = b.bad ? NULL : realpath(buf_str(&b), NULL);
-        if (real) add(l, real, strlen(real), SANDBOX_READ);
-        free(real);
+        char real[PATH_MAX];
+        if (!b.bad && realpath(buf_str(&b), real)) add(l, real, strlen(real), SANDBOX_READ);
         buf_free(&b);
     }
     if (d) closedir(d);
