@@ -1,6 +1,7 @@
 /* api_openai.c - OpenAI's routes: chat, completions, models; responses and embeddings are in
  * files of their own. Fields are in oai_fields.c, replies in oai_reply.c. */
 #include <string.h>
+#include <time.h>
 #include "base/mem.h"
 #include "serve/oai.h"
 #include "serve/serve.h"
@@ -135,15 +136,21 @@ static void post(const http_req *q, http_reply *o, int api)
 static void post_chat(const http_req *q, http_reply *o) { post(q, o, OAI_CHAT); }
 static void post_text(const http_req *q, http_reply *o) { post(q, o, OAI_TEXT); }
 
-/* ---- models */
+/* ---- models; Anthropic's client reads the same list, by its own names */
 
 typedef struct { json_t *list; const char *want; json_t *found; } rows;
 
 static void on_row(void *arg, const models_row *row)
 {
     rows *w = arg;
-    json_t *o = json_pack("{s:s, s:s, s:I, s:s, s:s?, s:b}", "id", row->id, "object", "model", "created",
-                          (json_int_t)row->created, "owned_by", "drover", "parent", row->parent, "loaded", row->open);
+    time_t at = (time_t)row->created;
+    struct tm tm;
+    char text[32] = "";
+    if (gmtime_r(&at, &tm)) strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &tm);
+    json_t *o = json_pack("{s:s, s:s, s:I, s:s, s:s?, s:b, s:s, s:s, s:s, s:s}", "id", row->id, "object", "model",
+                          "created", (json_int_t)row->created, "owned_by", "drover", "parent", row->parent, "loaded",
+                          row->open, "type", "model", "display_name", row->id, "created_at", text, "lifecycle",
+                          "active");
     if (w->want && !strcmp(w->want, row->id) && !w->found) w->found = json_incref(o);
     json_array_append_new(w->list, o);
 }
@@ -167,7 +174,10 @@ static void get_models(const http_req *q, http_reply *o)
     rows w = { .list = json_array() };
     models_each(s->models, on_row, &w);
     put_context(s->models, w.list);
-    http_put_json(o, 200, json_pack("{s:s, s:o}", "object", "list", "data", w.list));
+    size_t n = json_array_size(w.list);
+    const json_t *first = json_array_get(w.list, 0), *last = json_array_get(w.list, n ? n - 1 : 0);
+    http_put_json(o, 200, json_pack("{s:s, s:o, s:b, s:O?, s:O?}", "object", "list", "data", w.list, "has_more", 0,
+                                    "first_id", json_object_get(first, "id"), "last_id", json_object_get(last, "id")));
 }
 
 static void get_model(const http_req *q, http_reply *o)

@@ -57,6 +57,19 @@ def message():
 
 
 @test
+def models():
+    m = list(c.models.list())
+    assert m and m[0].type == "model" and m[0].display_name == m[0].id and m[0].created_at.year > 2000, m
+    type(m[0]).model_validate(m[0].model_dump(mode="json"))
+    assert c.models.retrieve(m[0].id).id == m[0].id
+    try:
+        c.models.retrieve("nobody")
+    except anthropic.NotFoundError:
+        return
+    raise AssertionError("there is a model nobody")
+
+
+@test
 def counting():
     n = strict(c.messages.count_tokens(model="", messages=HI)).input_tokens
     u = create(max_tokens=1).usage

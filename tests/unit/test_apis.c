@@ -140,7 +140,7 @@ static void errors(void **state)
     assert_int_equal(ask(anthropic_routes, "/v1/messages", "{\"max_tokens\":3," HI "}"), 0);
 }
 
-static void ollama(void **state)
+static void ollama_and_vectors(void **state)
 {
     (void)state;
     fake_reply(words, 2, ENGINE_STOP, NULL);
@@ -165,6 +165,9 @@ static void ollama(void **state)
     assert_non_null(strstr(buf_str(&out), "{\"model\":\"tiny\",\"embeddings\":[[0.5,-0.5,0],[0.5,-0.5,0]],"));
     assert_int_equal(ask(ollama_model_routes, "/api/embeddings", "{\"model\":\"tiny\",\"prompt\":\"a\"}"), 200);
     assert_string_equal(buf_str(&out), "{\"embedding\":[0.5,-0.5,0]}");
+    assert_int_equal(ask(openai_routes, "/v1/embeddings", "{\"input\":[\"a\",\"b\"]}"), 200);
+    wrote("{\"object\":\"list\",\"data\":[{\"object\":\"embedding\",\"index\":0,\"embedding\":[0.5,-0.5,0]},{\"object\":\"embedding\","
+          "\"index\":1,\"embedding\":[0.5,-0.5,0]}],\"model\":\"tiny\",\"usage\":{\"prompt_tokens\":40,\"total_tokens\":40}}");
 }
 
 /* ---- what nobody should send */
@@ -184,6 +187,7 @@ static const struct { const http_route *routes; const char *path, *body; } bodie
       "\"seed\":1},\"logprobs\":true}" },
     { ollama_routes, "/api/generate", "{\"model\":\"tiny\",\"prompt\":\"a\",\"system\":\"s\",\"stream\":false,\"format\":\"json\"}" },
     { ollama_model_routes, "/api/embed", "{\"model\":\"tiny\",\"input\":[\"a\",\"bc\"],\"truncate\":true}" },
+    { openai_routes, "/v1/embeddings", "{\"input\":[\"a\",\"bc\"],\"encoding_format\":\"base64\"}" },
     { text_routes, "/tokenize", "{\"content\":\"a<|im_end|>\",\"with_pieces\":true,\"add_special\":true}" },
     { text_routes, "/detokenize", "{\"tokens\":[1,2,257]}" },
     { text_routes, "/apply-template", "{" HI "}" },
@@ -219,7 +223,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(messages_whole), cmocka_unit_test(messages_stream), cmocka_unit_test(messages_tools),
-        cmocka_unit_test(errors), cmocka_unit_test(ollama), cmocka_unit_test(hostile),
+        cmocka_unit_test(errors), cmocka_unit_test(ollama_and_vectors), cmocka_unit_test(hostile),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
