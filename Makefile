@@ -133,8 +133,8 @@ $(O)/%.o: %.c
 	$(call say,CC  $<)
 	$(Q)$(CC) $(DR_CFLAGS) -MMD -MP $(call isa,$<) $(call vis,$<) $(call mpi,$<) -c -o $@ $<
 
-# The web page, as C: tools/embed.sh
-WEB := $(sort $(wildcard web/*.*))
+# The web page and the API's description, as C: tools/embed.sh
+WEB := $(sort $(wildcard web/*.*)) docs/openapi.yaml
 $(O)/src/serve/web_data.c: $(WEB) tools/embed.sh
 	@mkdir -p $(@D)
 	$(Q)tools/embed.sh $(WEB) > $@.new && mv $@.new $@
@@ -174,6 +174,7 @@ check-page: $(O)/drover
 # The packages that users call servers with, as clients; installs them into build/clients.
 check-clients: $(O)/drover
 	@DROVER=$(O)/drover tests/clients/run.sh
+	@DROVER=$(O)/drover tests/clients/openapi.sh
 # A fuzz target linked to a main that runs it once on each file of its corpus.
 $(FUZZ:=.replay): $(O)/tests/fuzz/%.replay: $(O)/tests/fuzz/%.o $(O)/tests/fuzz/replay.o $(O)/core.a
 	$(call say,LD  $@)

@@ -10,6 +10,7 @@ type_of() {
         *.js)   echo 'text/javascript; charset=utf-8' ;;
         *.css)  echo 'text/css; charset=utf-8' ;;
         *.svg)  echo 'image/svg+xml' ;;
+        *.yaml) echo 'application/yaml; charset=utf-8' ;;
         *.webmanifest) echo 'application/manifest+json' ;;
         *)      echo "embed.sh: no type for $1" >&2; exit 1 ;;
     esac

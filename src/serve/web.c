@@ -77,7 +77,13 @@ static void get_file(const http_req *r, http_reply *o)
     put_file(r, o, r->rest);
 }
 
+static void get_openapi(const http_req *r, http_reply *o)
+{
+    put_file(r, o, "openapi.yaml");
+}
+
 const http_route web_routes[] = {
+    { "GET", "/openapi.yaml", HTTP_PLAIN, HTTP_OPEN | HTTP_INLINE, get_openapi },
     { "GET", "/", HTTP_PLAIN, HTTP_OPEN | HTTP_INLINE, get_index },
     { "GET", "/web/*", HTTP_PLAIN, HTTP_OPEN | HTTP_INLINE, get_file },
     { 0 }
