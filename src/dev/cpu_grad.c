@@ -152,9 +152,10 @@ static void dw_block(void *arg, int i, int thread)
     grad_op a = { out->dy + m, out->ldy, DT_F32, false };
     grad_op b = { at(j->x, j->x_type, (size_t)n), j->ldx, j->x_type, false };
     size_t K = (size_t)out->w->K;
-    grad_mul(j->c, out->w->type)(out->dw + (size_t)m * K + (size_t)n, K, M, N, j->N, &a, &b, true,
+    grad_mul(j->c, out->w->type)(out->dw + (size_t)m * K + (size_t)n, K, M, N, j->N, &a, &b, !out->fresh,
                                  j->c->grad_space + (size_t)thread * GRAD_SCRATCH);
     if (!out->db || n) return;
+    if (out->fresh) memset(out->db + m, 0, (size_t)M * sizeof *out->db);
     for (int k = 0; k < j->N; k++) j->c->k.add(out->db + m, out->dy + (size_t)k * out->ldy + m, M);
 }
 

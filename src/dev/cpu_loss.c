@@ -52,7 +52,7 @@ static void loss_row(void *arg, int i, int thread)
 }
 
 /* Rows [0,R) of the list: logits, losses and gradients. */
-static void chunk(dev *d, head_loss *h, const int *row, int R)
+static void chunk(dev *d, head_loss *h, const int *row, int R, bool fresh)
 {
     cpu *c = (cpu *)d;
     const wmat *w = h->w;
@@ -74,7 +74,7 @@ static void chunk(dev *d, head_loss *h, const int *row, int R)
             memcpy(h->dx + (size_t)row[i] * C, c->head_dx + (size_t)i * C, C * sizeof(float));
     }
     if (h->dw)
-        d->matmul_dw(d, &(mm_dw){ h->dw, NULL, c->logits, V, w }, 1, c->head_x, DT_F32, C, R);
+        d->matmul_dw(d, &(mm_dw){ h->dw, NULL, c->logits, V, w, fresh }, 1, c->head_x, DT_F32, C, R);
 }
 
 void cpu_loss_head(dev *d, head_loss *h)
@@ -93,5 +93,6 @@ void cpu_loss_head(dev *d, head_loss *h)
         if (h->dx) memset(h->dx + (size_t)n * C, 0, C * sizeof(float));
     }
     for (int i = 0; i < n_row; i += HEAD_ROWS)
-        chunk(d, h, c->head_row + i, n_row - i < HEAD_ROWS ? n_row - i : HEAD_ROWS);
+        chunk(d, h, c->head_row + i, n_row - i < HEAD_ROWS ? n_row - i : HEAD_ROWS, h->fresh && !i);
+    if (!n_row && h->dw && h->fresh) d->fill(d, h->dw, 0, (int64_t)h->w->rows * h->w->K);
 }

@@ -45,6 +45,7 @@ typedef struct {
     const float *dy;            /* (N,rows) */
     size_t ldy;
     const wmat *w;              /* its rows, K and type; data is not looked at */
+    bool fresh;                 /* dw and db are written instead: what was there does not count */
 } mm_dw;
 
 /* What training's operations need scratch for: steps of up to N rows; V and C of the head. */
@@ -62,6 +63,7 @@ typedef struct {
     float *dx;                  /* out (N,C): gradient of the sum of losses; NULL: not wanted */
     float *dw;                  /* (V,C) f32, added to; NULL: not wanted */
     double loss, weights;       /* out: sum of weight * -log-probability, and of weight */
+    bool fresh;                 /* dw is written instead: what was there does not count */
 } head_loss;
 
 /* Elements of one tensor, as an optimiser steps them, from number `at` of all that are trained on

@@ -228,6 +228,16 @@ static int begin(net *n, const batch *b, dr_err *e)
     return DR_OK;
 }
 
+void net_zero_grad(net *n)
+{
+    params *p = n->p;
+    /* the embedding's rows are added to one by one, after the head's gradient where that is the same tensor */
+    const float *rows = n->m->w.out.data == n->m->w.tok_emb.data ? NULL : net_grad_of(n, n->m->w.tok_emb.data);
+    for (int i = 0; i < p->n; i++)
+        if (!p->p[i].matrix || p->g + p->p[i].at == rows) n->d->fill(n->d, p->g + p->p[i].at, 0, p->p[i].n);
+    n->fresh = true;
+}
+
 int net_step(net *n, const batch *b, loss_sum *sum, float *logp, dr_err *e)
 {
     DR_ASSERT(!n->o.eval_only);

@@ -44,6 +44,9 @@ int net_plan_make(net_plan *pl, const params *p, dev *d, const net_opt *o, dr_er
 net *net_new(params *p, const net_opt *o, dr_err *e);
 void net_free(net *n);                                         /* NULL is fine */
 
+/* The next net_step begins new gradients: what p->g holds does not count. Matrices' are written by it rather
+ * than zeroed here, which saves two passes over them; so p->g means nothing until that step. */
+void net_zero_grad(net *n);
 /* Forward and backward of a batch: p->g and *sum are added to. Refused before anything is computed:
  * what batch_check refuses, more tokens or documents than planned, documents with a parent. logp
  * (b->n,), NULL: not wanted: each target's log-probability, 0 where there is none or

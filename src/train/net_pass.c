@@ -16,12 +16,17 @@ static size_t width_k(const hparams *h) { return (size_t)h->nkv * (size_t)h->hs;
 static float qscale(const hparams *h) { return 1 / sqrtf((float)h->hs); }
 
 /* The gradient of a weight of the model: where its pointer is, so are the others, by p's table. */
-static float *grad_of(const net *n, const void *weight)
+float *net_grad_of(const net *n, const void *weight)
 {
     const params *p = n->p;
     const char *at = weight, *w = (const char *)p->w, *bf = (const char *)p->bf;
     bool is_bf = bf && at >= bf && at < bf + (size_t)p->n_elem * sizeof *p->bf;
     return p->g + (is_bf ? (at - bf) / (ptrdiff_t)sizeof *p->bf : (at - w) / (ptrdiff_t)sizeof *p->w);
+}
+
+static mm_dw dw_of(const net *n, const wmat *w, const float *dy, size_t ldy)
+{
+    return (mm_dw){ .dw = net_grad_of(n, w->data), .dy = dy, .ldy = ldy, .w = w, .fresh = n->fresh };
 }
 
 /* ---- forward ---- */
@@ -96,17 +101,17 @@ static void ffn_backward(net *n, int l, int N)
     dev *d = n->d;
     size_t C = (size_t)h->C, F = (size_t)h->F;
 
-    const mm_dw d2 = { .dw = grad_of(n, w->w2.data), .dy = n->dx, .ldy = C, .w = &w->w2 };
+    const mm_dw d2 = dw_of(n, &w->w2, n->dx, C);
     d->matmul_dw(d, &d2, 1, a->act, DT_F32, F, N);
     float *dact = a->act;                           /* act has been read for the last time */
     d->matmul_dx(d, dact, F, &(mm_dx){ n->dx, C, &w->w2 }, 1, N, false);
     d->swiglu_backward(d, a->gate, a->up, dact, a->gate, a->up, (int64_t)N * h->F);
-    const mm_dw d13[] = { { .dw = grad_of(n, w->w1.data), .dy = a->gate, .ldy = F, .w = &w->w1 },
-                          { .dw = grad_of(n, w->w3.data), .dy = a->up, .ldy = F, .w = &w->w3 } };
+    const mm_dw d13[] = { dw_of(n, &w->w1, a->gate, F),
+                          dw_of(n, &w->w3, a->up, F) };
     d->matmul_dw(d, d13, 2, a->xn2, DT_F32, C, N);
     const mm_dx x13[] = { { a->gate, F, &w->w1 }, { a->up, F, &w->w3 } };
     d->matmul_dx(d, n->dn, C, x13, 2, N, false);
-    d->rmsnorm_backward(d, n->dx, grad_of(n, w->ffn_norm), n->dn, a->xm, w->ffn_norm, N, h->C,
+    d->rmsnorm_backward(d, n->dx, net_grad_of(n, w->ffn_norm), n->dn, a->xm, w->ffn_norm, N, h->C,
                         h->eps);
 }
 
@@ -121,7 +126,7 @@ static void attn_backward(net *n, int l, int N)
     size_t C = (size_t)h->C, Q = width_q(h), K = width_k(h);
     float *dk = a->k, *dv = a->v;                   /* which the pages have by then */
 
-    const mm_dw dwo = { .dw = grad_of(n, w->wo.data), .dy = n->dx, .ldy = C, .w = &w->wo };
+    const mm_dw dwo = dw_of(n, &w->wo, n->dx, C);
     d->matmul_dw(d, &dwo, 1, a->att, DT_F32, Q, N);
     d->matmul_dx(d, n->datt, Q, &(mm_dx){ n->dx, C, &w->wo }, 1, N, false);
     if (n->o.recompute < 2)
@@ -131,13 +136,13 @@ static void attn_backward(net *n, int l, int N)
     d->rope_backward(d, n->dq, dk, h->nh, h->nkv, h->hs, n->cs, h->adjacent, qscale(h), n->run,
                      n->n_runs);
     if (n->o.recompute) norm1(n, l, N);
-    const mm_dw dqkv[] = { { .dw = grad_of(n, w->wq.data), .dy = n->dq, .ldy = Q, .w = &w->wq },
-                           { .dw = grad_of(n, w->wk.data), .dy = dk, .ldy = K, .w = &w->wk },
-                           { .dw = grad_of(n, w->wv.data), .dy = dv, .ldy = K, .w = &w->wv } };
+    const mm_dw dqkv[] = { dw_of(n, &w->wq, n->dq, Q),
+                           dw_of(n, &w->wk, dk, K),
+                           dw_of(n, &w->wv, dv, K) };
     d->matmul_dw(d, dqkv, 3, a->xn1, DT_F32, C, N);
     const mm_dx xqkv[] = { { n->dq, Q, &w->wq }, { dk, K, &w->wk }, { dv, K, &w->wv } };
     d->matmul_dx(d, n->dn, C, xqkv, 3, N, false);
-    d->rmsnorm_backward(d, n->dx, grad_of(n, w->attn_norm), n->dn, n->x[l], w->attn_norm, N, h->C,
+    d->rmsnorm_backward(d, n->dx, net_grad_of(n, w->attn_norm), n->dn, n->x[l], w->attn_norm, N, h->C,
                         h->eps);
 }
 
@@ -149,7 +154,7 @@ static void backward(net *n, const batch *b)
     dev *d = n->d;
     int N = b->n;
     d->fill(d, n->dx, 0, (int64_t)N * h->C);
-    d->rmsnorm_backward(d, n->dx, grad_of(n, w->out_norm), n->dn, n->x[h->L], w->out_norm, N, h->C,
+    d->rmsnorm_backward(d, n->dx, net_grad_of(n, w->out_norm), n->dn, n->x[h->L], w->out_norm, N, h->C,
                         h->eps);
     for (int l = h->L - 1; l >= 0; l--) {
         if (n->o.recompute == 2) {
@@ -161,7 +166,7 @@ static void backward(net *n, const batch *b)
         ffn_backward(n, l, N);
         attn_backward(n, l, N);
     }
-    d->embed_backward(d, grad_of(n, w->tok_emb.data), n->dx, b->tok, N, h->C);
+    d->embed_backward(d, net_grad_of(n, w->tok_emb.data), n->dx, b->tok, N, h->C);
 }
 
 void net_pass(net *n, const batch *b, loss_sum *sum, float *logp, bool grads)
@@ -170,8 +175,10 @@ void net_pass(net *n, const batch *b, loss_sum *sum, float *logp, bool grads)
     forward(n, b);
     head_loss hl = { .w = out, .x = n->xf, .target = b->target, .weight = b->weight, .N = b->n,
                      .logp = logp };
-    if (grads) hl.dx = n->dn, hl.dw = grad_of(n, out->data);
+    if (grads) hl.dx = n->dn, hl.dw = net_grad_of(n, out->data), hl.fresh = n->fresh;
     n->d->loss_head(n->d, &hl);
     sum->loss += hl.loss, sum->weight += hl.weights;
-    if (grads) backward(n, b);
+    if (!grads) return;
+    backward(n, b);
+    n->fresh = false;
 }

@@ -29,6 +29,7 @@ struct net {
     int32_t *page;              /* page numbers of all documents, one after the other */
     seq_run *run;               /* (max_docs,) */
     int n_runs;
+    bool fresh;                 /* gradients of matrices are to be written, not added to */
     char *mem;                  /* of the device, all of the above but kv */
     size_t mem_bytes;
     void *host;                 /* x, a, page, run */
@@ -36,4 +37,6 @@ struct net {
 
 /* b was checked. loss and logp of every row; grads: with the backward pass. */
 void net_pass(net *n, const batch *b, loss_sum *sum, float *logp, bool grads);
+/* Where in p->g the gradient of a weight of n->m lies. */
+float *net_grad_of(const net *n, const void *weight);
 #endif

@@ -32,8 +32,9 @@ typedef struct { double loss, weight, stop, bad; } sums;
 static int gradients(trainer *t, sums *s, dr_err *e)
 {
     loss_sum sum = {0};
-    params_zero_grad(t->p);
     int n = loader_next(t->l, e), rc = n < 0 ? n : DR_OK;
+    if (n > 0) net_zero_grad(t->n);
+    else params_zero_grad(t->p);
     for (int i = 0; i < n && rc == DR_OK; i++) {
         batch b;
         rc = loader_batch(t->l, i, &b, e);

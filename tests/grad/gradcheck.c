@@ -202,6 +202,16 @@ static void product(int N, int K, int n, const int *rows, bool bf16)
         for (int i = 0; i < N * K; i++) gx[i] = NAN;            /* without add nothing is read */
         d->matmul_dx(d, gx, (size_t)K, in, n, N, false);
         same_l2("matmul_dx, =", gx, NULL, dx, N * K, TOL);
+        for (int o = 0; o < n; o++) {
+            for (int i = 0; i < rows[o] * K; i++) gw[o][i] = NAN;
+            for (int i = 0; i < rows[o]; i++) gb[o][i] = NAN;
+            out[o].fresh = true;
+        }
+        d->matmul_dw(d, out, n, x, DT_F32, (size_t)K, N);
+        for (int o = 0; o < n; o++) {
+            same_l2("matmul_dw, =", gw[o], NULL, dw[o], rows[o] * K, TOL);
+            if (o != 1) same_l2("matmul_dw's bias, =", gb[o], NULL, db[o], rows[o], TOL);
+        }
         dev_close(d);
     }
     drop();

@@ -135,6 +135,34 @@ static void packed_accumulated_and_alone(void **state)
         }
 }
 
+/* Gradients that are begun anew forget what was there, whatever it was; the batch after that adds to them. With
+ * tokens to predict and without any. */
+static void begun_anew(void **state)
+{
+    (void)state;
+    for (int s = 0; s < 2; s++)
+        for (int masked = 0; masked < 2; masked++) {
+            train_case c = make(&shapes[s], true);
+            rig r = rig_new(&c.h, types[s], NULL, 2, (net_opt){ .n_rows = ROWS, .max_docs = DOCS });
+            for (int i = 0; masked && i < c.b.n; i++) c.target[i] = -1;
+            size_t bytes = (size_t)r.p->n_elem * sizeof(float);
+            for (int times = 1; times <= 2; times++) {
+                params_zero_grad(r.p);
+                for (int k = 0; k < times; k++) step(&r, &c.b, NULL);
+                float *g = memcpy(malloc(bytes), r.p->g, bytes);
+                for (int i = 0; i < r.p->n; i++)
+                    for (int64_t k = 0; k < r.p->p[i].n; k++) r.p->g[r.p->p[i].at + k] = NAN;
+                net_zero_grad(r.n);
+                for (int k = 0; k < times; k++) step(&r, &c.b, NULL);
+                for (int64_t i = 0; i < r.p->n_elem; i++)       /* -0 is what 0 + -0 is not */
+                    if (r.p->g[i] != g[i]) fail_msg("element %d: %g, not %g", (int)i, r.p->g[i], g[i]);
+                free(g);
+            }
+            rig_free(&r);
+            case_free(&c);
+        }
+}
+
 /* (n,V) logits of the batch. */
 static float *logits_of(rig *r, const batch *b)
 {
@@ -438,6 +466,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(recompute_and_threads), cmocka_unit_test(packed_accumulated_and_alone),
+        cmocka_unit_test(begun_anew),
         cmocka_unit_test(documents), cmocka_unit_test(sampler_is_trainer), cmocka_unit_test(memory),
         cmocka_unit_test(memory_of_the_head),
         cmocka_unit_test(refusals), cmocka_unit_test(no_memory), cmocka_unit_test(all_masked),
