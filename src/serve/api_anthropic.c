@@ -307,7 +307,8 @@ static json_t *read_tools(const json_t *tools, dr_err *e)
     static const char *const known[] = { "name", "description", "input_schema", "type", "cache_control",
         "allowed_callers", "defer_loading", "eager_input_streaming", "input_examples", "strict", NULL };
     json_t *list = json_array();
-    if (!json_is_array(tools)) err_set(e, DR_EINVAL, "tools has to be a list");
+    if (!list) err_nomem(e, 1, "the tools");
+    else if (!json_is_array(tools)) err_set(e, DR_EINVAL, "tools has to be a list");
     for (size_t i = 0; !e->code && i < json_array_size(tools); i++) {
         const json_t *x = json_array_get(tools, i), *schema = json_object_get(x, "input_schema");
         json_t *name = json_object_get(x, "name"), *about = json_object_get(x, "description");
@@ -326,7 +327,7 @@ static json_t *read_tools(const json_t *tools, dr_err *e)
             if (!t || json_array_append_new(list, t)) err_nomem(e, 1, "the tools");
         }
     }
-    if (!e->code && list) return list;
+    if (!e->code) return list;
     json_decref(list);
     return NULL;
 }
@@ -413,7 +414,7 @@ static int request_read(request *q, const served *s, int adapter, const char **p
     q->schema.cap_max = TEXT_MAX;
     if (!(q->messages = read_messages(a, &c->go_on, param, e))) return e->code;
     *param = "tools";
-    if (a->tools && !(q->tools = read_tools(a->tools, e))) return e->code ? e->code : DR_ENOMEM;
+    if (a->tools && !(q->tools = read_tools(a->tools, e))) return e->code;
     *param = "tool_choice";
     int rc = read_choice(a->tool_choice, c, e);
     if (rc == DR_OK) *param = "output_config", rc = read_output(a->output, c, &q->schema, e);
@@ -598,7 +599,7 @@ static void finish(reply *p, buf *out, const call_event *ev)
 {
     block_close(p, out);
     p->reason = reason_of(ev);
-    if (p->reason && ev->ev && ev->ev->stop) p->stop = mem_strdup(ev->ev->stop);
+    if (p->reason && ev->ev && ev->ev->stop && !(p->stop = mem_strdup(ev->ev->stop))) p->text.bad = true;
 }
 
 static void fail(reply *p, http_reply *o, buf *out, int code, const char *why)

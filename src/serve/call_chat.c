@@ -489,6 +489,11 @@ int call_chat(served *s, const call_opt *o, bool text, call_plan *p, const char 
     size_t n = json_array_size(o->messages);
     bool use_tools = o->tools && json_array_size(o->tools) && o->tool_choice != CALL_TOOLS_NONE;
     *param = NULL;
+    if (s->no_chat.code) {
+        *param = "messages";
+        return err_set(e, DR_EUNSUPPORTED, "%.60s has no chat format: %.300s; a prompt as it is can be completed",
+                       s->id, s->no_chat.msg);
+    }
     if (!e) e = &own;
     c.tools = NULL;
     if (!n) return err_set(e, DR_EINVAL, "messages has to be a list of at least one message"), bad(param, "messages", e);

@@ -136,6 +136,13 @@ static void errors(void **state)
     assert_int_equal(ask(ollama_routes, "/api/chat", "{\"model\":\"tiny\",\"stream\":false," HI "}"), 503);
     assert_int_equal(ask(ollama_routes, "/api/chat", "{\"model\":\"tiny\"," HI "}"), 200);
     assert_non_null(strstr(buf_str(&out), "\n{\"error\":\"the server ended"));
+    fake_model.no_chat = (dr_err){ DR_EUNSUPPORTED, "no template" };
+    assert_int_equal(ask(anthropic_routes, "/v1/messages", "{\"max_tokens\":3," HI "}"), 400);
+    assert_non_null(strstr(buf_str(&out), "tiny has no chat format: no template"));
+    assert_int_equal(ask(ollama_routes, "/api/chat", "{\"model\":\"tiny\"," HI "}"), 400);
+    fake_reply(words, 1, ENGINE_STOP, NULL);
+    assert_int_equal(ask(ollama_routes, "/api/generate", "{\"model\":\"tiny\",\"prompt\":\"a\",\"raw\":true}"), 200);
+    fake_model.no_chat = (dr_err){0};
     n_fake_script = 1;                              /* nothing more comes: it waits, and is closed so */
     assert_int_equal(ask(anthropic_routes, "/v1/messages", "{\"max_tokens\":3," HI "}"), 0);
 }
