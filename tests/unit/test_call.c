@@ -565,6 +565,7 @@ static void test_no_memory(void **state)
         begin(&a);
         token(0, 'x', k % 2 ? "{\"name\":\"weather\",\"parameters\":{\"city\":\"A\"}}"
                          : "{\"name\": \"weather\", \"parameters\": {\"city\": \"A\"}} and");
+        if (k % 2 == 0) token(0, IM_END, "<|im_end|>");
         finish(0, ENGINE_STOP, "");
         done();
         call_event ev;
