@@ -1,4 +1,4 @@
-/* fuzz_apis.c - any bytes as the body of a request to the messages API, Ollama's or the text routes: the
+/* fuzz_apis.c - any bytes as the body of a request to the messages API, Ollama's, the text routes or OpenAI's: the
  * model is let go, and a reply of status 200 that is one JSON value can be read. The first byte chooses the
  * route. */
 #define _DEFAULT_SOURCE               /* mkstemps */
@@ -10,7 +10,8 @@ static const struct { const http_route *routes; const char *path; } ways[] = {
     { ollama_routes, "/api/chat" }, { ollama_routes, "/api/generate" },
     { ollama_model_routes, "/api/embed" }, { ollama_model_routes, "/api/embeddings" },
     { ollama_model_routes, "/api/pull" }, { text_routes, "/tokenize" }, { text_routes, "/detokenize" },
-    { text_routes, "/apply-template" },
+    { text_routes, "/apply-template" }, { openai_routes, "/v1/chat/completions" }, { openai_routes, "/v1/completions" },
+    { openai_routes, "/v1/responses" }, { openai_routes, "/v1/embeddings" },
 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
