@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include <math.h>
 #include <pthread.h>
 #include <cmocka.h>
 #include "base/mem.h"
@@ -35,6 +36,8 @@ typedef struct {
     int32_t prompt_id[MAX_TOK];
     float prompt_logprob[MAX_TOK];
     char msg[200];
+    float vec[MAX_TOK];
+    int n_vec;
     bool begun, done;
 } answer;
 
@@ -92,6 +95,9 @@ static void take_event(answer *a, const engine_event *ev)
         if (ev->stop) snprintf(r->stop, sizeof r->stop, "%s", ev->stop);
         break;
     case ENGINE_VECTOR:
+        assert_true(a->begun && ev->n_vec <= MAX_TOK && !a->n_vec);
+        a->n_vec = ev->n_vec;
+        memcpy(a->vec, ev->vec, (size_t)ev->n_vec * sizeof *a->vec);
         break;
     case ENGINE_DONE:
         assert_false(a->done);
@@ -160,6 +166,16 @@ static engine_req request(int i)
     if (i % 5 == 4) r.sample.dry_multiplier = 0.8f, r.sample.min_p = 0.02f;
     if (i % 3 == 2) r.sample.bias = two, r.sample.n_bias = 2;        /* a text that repeats itself */
     r.sample.logprobs = i % 2;
+    return r;
+}
+
+/* Any number of them: greedy, or at temperature 0.8 with a seed of its own. */
+static engine_req many(int i)
+{
+    engine_req r = request(i % PROMPTS);
+    r.sample.temperature = i % 2 ? 0.8f : 0;
+    r.sample.seed = (uint64_t)i;
+    r.max_tokens = 3 + i % 29;
     return r;
 }
 
@@ -244,6 +260,35 @@ static void speculation(void **state)
     (void)state;
     each_as_alone(&(engine_opt){ .n_ctx = 512, .spec = SPEC_NGRAM, .spec_min = 4, .max_running = 4 });
     each_as_alone(&(engine_opt){ .n_ctx = 512, .spec = SPEC_NGRAM, .spec_min = 20, .spec_max = 31, .max_running = 2, .step_tokens = 20 });
+}
+
+/* 500 at once on 32 places, speculation on and off: each as alone. */
+static void five_hundred(void **state)
+{
+    (void)state;
+    enum { N = 500 };
+    static gen_result x[N];
+    static answer a;
+    ticket *tk[N];
+    for (int i = 0; i < N; i++) {
+        engine_req r = many(i);
+        x[i] = alone(&r, 0);
+    }
+    for (int on = 0; on < 2; on++) {
+        engine *g = make(&(engine_opt){ .n_ctx = 512, .max_running = 32, .max_waiting = N, .step_tokens = 128,
+                                        .kv_positions = 32 * 128, .spec = on ? SPEC_NGRAM : SPEC_NONE });
+        for (int i = 0; i < N; i++) {
+            engine_req r = many(i);
+            tk[i] = submit(g, &r);
+        }
+        for (int i = 0; i < N; i++) {
+            collect(tk[i], &a);
+            same(&a.r[0], &x[i], i);
+            ticket_free(tk[i]);
+        }
+        engine_free(g);
+    }
+    for (int i = 0; i < N; i++) gen_result_free(&x[i]);
 }
 
 /* ---- several replies to one prompt */
@@ -410,6 +455,43 @@ static void prompt_probs(void **state)
                 if (a.prompt_logprob[i] != want[i])
                     fail_msg("token %d: %g, %g is right", i, (double)a.prompt_logprob[i], (double)want[i]);
             }
+        }
+        engine_free(g);
+    }
+}
+
+/* Mean and last hidden states, normalised, from one plain forward pass; and however the prompt is cut. */
+static void embeddings(void **state)
+{
+    (void)state;
+    engine_req r = request(7);
+    int n = r.n_prompt, C = m->h.C;
+    dr_err e = {0};
+    workspace ws;
+    kv_cache kv;
+    kv_seq s;
+    int32_t row[300];
+    for (int i = 0; i < n; i++) row[i] = i;
+    assert_int_equal(workspace_init(&ws, m, 512, 1, 512, &e), 0);
+    assert_int_equal(kv_init(&kv, m->d, KV_F16, m->h.L, m->h.nkv, m->h.hs, 512, &e), 0);
+    assert_int_equal(kv_seq_init(&s, 512, &e), 0);
+    assert_int_equal(kv_grow(&kv, &s, n, &e), 0);
+    seq_run run = { 0, n, 0, s.page };
+    model_eval(m, &ws, &kv, &(model_step){ .tok = r.prompt, .N = n, .run = &run, .n_runs = 1, .hid = row, .n_hid = n });
+    double want[2][MAX_TOK] = { { 0 } };
+    for (int i = 0; i < n; i++)
+        for (int j = 0; j < C; j++) want[0][j] += (double)ws.hidden[i * C + j];
+    for (int j = 0; j < C; j++) want[1][j] = (double)ws.hidden[(n - 1) * C + j];
+    kv_seq_free(&kv, &s), kv_free(&kv), workspace_free(&ws);
+    for (int round = 0; round < 4; round++) {
+        engine *g = make(&(engine_opt){ .n_ctx = 512, .step_tokens = round & 1 ? 17 : 512, .max_running = 8 });
+        r.task = round < 2 ? ENGINE_EMBED_MEAN : ENGINE_EMBED_LAST;
+        for (int again = 0; again < 2; again++) {
+            answer a = ask(g, &r);
+            double *w = want[round / 2], norm = 0;
+            assert_int_equal(a.n_vec, C);
+            for (int j = 0; j < C; j++) norm += w[j] * w[j];
+            for (int j = 0; j < C; j++) assert_float_equal(a.vec[j], (float)(w[j] / sqrt(norm)), 1e-6);
         }
         engine_free(g);
     }
@@ -750,6 +832,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(among_many), cmocka_unit_test(small_steps), cmocka_unit_test(little_memory), cmocka_unit_test(speculation),
+        cmocka_unit_test(five_hundred), cmocka_unit_test(embeddings),
         cmocka_unit_test(samples), cmocka_unit_test(restart), cmocka_unit_test(lengths), cmocka_unit_test(ends),
         cmocka_unit_test(prompt_probs), cmocka_unit_test(refused), cmocka_unit_test(no_memory),
         cmocka_unit_test(constraints), cmocka_unit_test(slow_reader), cmocka_unit_test(cancelled),
