@@ -458,7 +458,11 @@ static void on_event(response *o, const call_event *ev, buf *b)
     case CALL_ARGS: on_args(o, ev->text, b); break;
     case CALL_TOOL_END: end_item(o, b); break;
     case CALL_FINISH:
-        o->cut = ev->finish == CALL_LENGTH || ev->finish == CALL_CANCELLED;
+        if (ev->finish == CALL_CANCELLED) {
+            failed(o, DR_ECANCEL, "the server ended before the reply was complete");
+            break;
+        }
+        o->cut = ev->finish == CALL_LENGTH;
         if (!o->n_items) on_text(o, (span){ "", 0 }, b);     // an answer of no words is one, too
         else if (o->probs.n && o->item[o->n_items - 1].kind == ITEM_MESSAGE && !o->item[o->n_items - 1].done)
             take_probs(o, &o->item[o->n_items - 1]);

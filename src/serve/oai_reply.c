@@ -392,6 +392,10 @@ static void on_event(reply *o, int at, const call_event *ev, buf *out)
         else if (ev->kind != CALL_TOOL_END) call_chunk(o, i, ev, out);
         break;
     case CALL_FINISH:
+        if (ev->finish == CALL_CANCELLED) {              // half a reply is none
+            failed(o, DR_ECANCEL, "the server ended before the reply was complete");
+            break;
+        }
         c->finish = ev->finish;
         if (o->r.stream) put_text_chunk(o, i, (span){ "", 0 }, oai_finish(ev->finish), out);
         break;

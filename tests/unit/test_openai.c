@@ -217,7 +217,11 @@ static void errors(void **state)
     assert_int_equal(values(), 2);
     assert_int_equal(ask(all[2].path, "{\"input\":\"a\",\"stream\":true}"), 200);
     has("event: response.failed\n");
-    fake_play((engine_event){ ENGINE_BEGIN });
+    fake_reply(words, 2, ENGINE_CANCELLED, NULL);   /* the server ends: half a reply is none */
+    for (int i = 0; i < 3; i++) assert_int_equal(ask(all[i].path, all[i].body), 503);
+    assert_int_equal(ask(all[0].path, "{\"stream\":true," HI "}"), 200);
+    has("data: {\"error\":{\"message\":\"the server ended");
+    has_not("finish_reason\":\"");
     n_fake_script = 0;                              /* nothing more comes: it waits, and is closed so */
     assert_int_equal(ask(all[0].path, all[0].body), 0);
     assert_int_equal(ask(all[1].path, "{\"prompt\":[\"a\",\"b\"]}"), 0);
