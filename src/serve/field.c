@@ -134,7 +134,7 @@ int fields_read_of(const field *table, unsigned of, const json_t *o, void *to, c
 
 void field_text(buf *out, span s)
 {
-    const uint8_t *p = (const uint8_t *)s.p, *end = p + s.n, *from = p;
+    const uint8_t *p = (const uint8_t *)(s.n ? s.p : ""), *end = p + s.n, *from = p;    // an empty one may be NULL
     buf_putc(out, '"');
     while (p < end) {
         int n = 1;
