@@ -247,7 +247,7 @@ compdb:
 	@tools/compdb.sh $(O) > compile_commands.json && echo "wrote compile_commands.json"
 clean:
 	rm -rf build drover compile_commands.json
-.PHONY: all lib examples check check-unit check-e2e check-kern check-mpi check-page fuzz hdrcheck lint bench install uninstall \
+.PHONY: all lib examples check check-unit check-e2e check-kern check-mpi check-page check-clients fuzz hdrcheck lint bench install uninstall \
         man completion size compdb clean
 .SECONDARY:
 -include $(OBJ:.o=.d) $(UNIT:=.d) $(KERN:=.d) $(HDR:%=$(O)/%.ok.d)
