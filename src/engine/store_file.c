@@ -64,6 +64,12 @@ bool page_head_good(const page_head *h, const char *print, size_t bytes, uint64_
     return h->number == number && h->before < number && h->bytes == bytes;
 }
 
+void page_head_seal(page_head *h)
+{
+    memcpy(h->magic, magic, sizeof magic);
+    h->head_sum = sum_of(SEED, h, offsetof(page_head, head_sum));
+}
+
 /* ---- the folder ---- */
 
 int page_dir_open(page_dir *d, const char *folder, const char *print, const kv_cache *c, dr_err *e)
@@ -215,12 +221,11 @@ bool page_write(const page_dir *d, uint64_t number, uint64_t before, const int32
     union { page_head h; char raw[STORE_HEAD]; } u;
     memset(&u, 0, sizeof u);
     page_head *h = &u.h;
-    memcpy(h->magic, magic, sizeof magic);
     memcpy(h->print, d->print, sizeof h->print);
     h->number = number, h->before = before, h->bytes = d->bytes;
     memcpy(h->tok, tok, sizeof h->tok);
     h->sum = page_sum(d, page);
-    h->head_sum = sum_of(SEED, h, offsetof(page_head, head_sum));
+    page_head_seal(h);
     int fd = openat(d->dir, part, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0) return false;
     bool good = write(fd, u.raw, sizeof u.raw) == (ssize_t)sizeof u.raw && transfer(d, fd, page, writev);

@@ -36,4 +36,5 @@ bool page_write(const page_dir *d, uint64_t number, uint64_t before, const int32
 void page_remove(const page_dir *d, uint64_t number);
 /* Is this a head that page_dir may use? Only its own bytes are looked at. */
 bool page_head_good(const page_head *h, const char *print, size_t bytes, uint64_t number);
+void page_head_seal(page_head *h);      /* its magic and head_sum, when all else is there */
 #endif
