@@ -415,13 +415,18 @@ static void bodies(void **state)
     memset(big, 'b', sizeof big);
     /* its length said, and sent in full: the reply is seen */
     int fd = dial();
-    put(fd, "POST /echo/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 300000\r\n\r\n");
-    put_n(fd, big, sizeof big);
+    put(fd, "POST /echo/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3500\r\n\r\n");
+    put_n(fd, big, 3500);
     char *r = get(fd, "}}", WAIT_MS);
-    has(r, "HTTP/1.1 413"), has(r, "300000 bytes: 1000 are allowed");
+    has(r, "HTTP/1.1 413"), has(r, "3500 bytes: 1000 are allowed");
     /* and the connection can be used again */
     put(fd, "GET /open HTTP/1.1\r\n" CLOSE);
     has(get(fd, NULL, WAIT_MS), "HTTP/1.1 200");
+    close(fd);
+    /* far too large: not waited for */
+    fd = dial();
+    put(fd, "POST /echo/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 300000\r\n\r\n");
+    has(get(fd, NULL, WAIT_MS), "HTTP/1.1 413");
     close(fd);
     /* asked before it is sent */
     fd = dial();
@@ -520,6 +525,8 @@ static void streams(void **state)
     has(r, "HTTP/1.1 200"), has(r, "Content-Type: text/event-stream"), has(r, "X-Accel-Buffering: no");
     has(r, "line 39\n");
     reaches(&closes, 1, "closes");
+    usleep(50000);
+    size_t live = mem_live_bytes();
     /* the whole at once: it has a length, and the status that the source set */
     r = ask("GET /stream?n=1&us=20000&status=418 HTTP/1.1\r\n" CLOSE);
     has(r, "HTTP/1.1 418"), has(r, "Content-Length: 7\r\n"), has(r, "line 0\n");
@@ -539,6 +546,8 @@ static void streams(void **state)
         close(fd[i]);
     }
     reaches(&closes, 3 + N, "closes");
+    for (int i = 0; i < WAIT_MS && mem_live_bytes() != live; i++) usleep(1000);
+    if (mem_live_bytes() != live) fail_msg("%zd bytes were kept", (ssize_t)(mem_live_bytes() - live));
     end();
 }
 
