@@ -68,7 +68,7 @@ static void same(const reply *a, const reply *b, const char *what, int i)
 static engine *start(model *on)
 {
     dr_err e = {0};
-    engine *g = engine_new(on, t, &(engine_opt){ .n_ctx = 256, .kv_positions = 8192, .step_tokens = 48,
+    engine *g = engine_new(on, t, &(engine_opt){ .n_ctx = 256, .kv_positions = 32768, .step_tokens = 48,
                                                  .max_running = 32 }, &e);
     if (!g) fail_msg("%s", e.msg);
     return g;
