@@ -203,7 +203,7 @@ def test_random(p):
             if (bad.length > 3) break;
         }
         const slow = [];
-        for (const [k, t] of Object.entries({stars: '*a '.repeat(7000), brackets: '['.repeat(20000), ticks: '`a``b```c'.repeat(2000), marks: '**_'.repeat(7000), tex: '\\('.repeat(10000), dollars: '$x'.repeat(10000), quotes: '> '.repeat(10000) + 'x', fractions: '$$' + '\\frac{'.repeat(3000) + '$$', spaces: '# ' + ' '.repeat(20000) + 'x', links: '[a](b '.repeat(4000), parens: '[a](('.repeat(4000), nested: Array.from({length: 200}, (_, i) => ' '.repeat(2 * i) + '- x').join('\n')})) {
+        for (const [k, t] of Object.entries({deep: '*a '.repeat(3000) + 'a* '.repeat(3000), stars: '*a '.repeat(7000), brackets: '['.repeat(20000), ticks: '`a``b```c'.repeat(2000), marks: '**_'.repeat(7000), tex: '\\('.repeat(10000), dollars: '$x'.repeat(10000), quotes: '> '.repeat(10000) + 'x', fractions: '$$' + '\\frac{'.repeat(3000) + '$$', spaces: '# ' + ' '.repeat(20000) + 'x', links: '[a](b '.repeat(4000), parens: '[a](('.repeat(4000), nested: Array.from({length: 200}, (_, i) => ' '.repeat(2 * i) + '- x').join('\n')})) {
             const box = document.createElement('div'), t0 = performance.now();
             render(t, box);
             if (performance.now() - t0 > 3000) slow.push([k, performance.now() - t0]);
@@ -574,7 +574,7 @@ def looks(browser, url):
         p.evaluate("document.querySelector('#scroll').scrollTop = 720")
         p.page.wait_for_timeout(80)
         p.shot(name + "-chat-middle")
-        wide = p.evaluate("document.documentElement.scrollWidth - innerWidth")
+        wide = p.evaluate("Math.max(...[...document.querySelectorAll('.bar, .msg, .msg > *, .prose, .prose > *, .acts > *, .box')].map(e => e.getBoundingClientRect().right)) - innerWidth")
         check(name + ": nothing is wider than the page", wide <= 0, wide)
         if "phone" in name:
             p.page.click("#side-open")
