@@ -222,7 +222,7 @@ int http_port(const http *h) { return h->port; }
 void http_stop(http *h, int grace_s)
 {
     uint64_t one = 1;
-    h->stop = grace_s < 0 ? 1 : grace_s + 1;
+    atomic_store(&h->stop, grace_s < 0 ? 1 : grace_s + 1);
     if (write(h->wake, &one, sizeof one) < 0) return;   // full: it will wake all the same
 }
 
@@ -259,9 +259,9 @@ static void woken(http *h)
 /* true: all is done. */
 static bool drained(http *h, int64_t now)
 {
-    if (h->stop) {
-        h->drain_until = now + (int64_t)(h->stop - 1) * 1000000000;
-        h->stop = 0;
+    int stop = atomic_exchange(&h->stop, 0);
+    if (stop) {
+        h->drain_until = now + (int64_t)(stop - 1) * 1000000000;
         if (!h->draining) mhd.quiesce_daemon(h->d);
         h->draining = true;
         return false;

@@ -13,7 +13,6 @@
 #ifndef SERVE_HTTP_PRIV_H
 #define SERVE_HTTP_PRIV_H
 #include <pthread.h>
-#include <signal.h>
 #include "serve/http.h"
 #include "serve/http_mhd.h"
 
@@ -72,7 +71,7 @@ struct http {
     int64_t last_look, last_tick;
     bool draining, quiet;               /* quiet: the listening socket is closed */
     int64_t drain_until;
-    volatile sig_atomic_t stop;         /* grace_s + 1; 0: none asked for */
+    atomic_int stop;                    /* grace_s + 1; 0: none asked for. Set by signals and threads */
 
     pthread_mutex_t lock;               /* of what follows */
     pthread_cond_t work;
