@@ -49,7 +49,8 @@ def wrong(job, requests):
 
 
 def figures(job, requests, seconds, cpu, loader):
-    firsts = [r.first - r.began for r in requests if r.first is not None]
+    # a reply whose tokens are no whole character has no first text
+    firsts = [(r.first or r.ended) - r.began for r in requests]
     gaps = [g for r in requests for g in r.gaps]
     tokens = sum(r.tokens() for r in requests)
     v = {"tok_s": tokens / seconds, "first_mean": statistics.fmean(firsts), "first_p50": percentile(firsts, 50),

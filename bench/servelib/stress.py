@@ -379,10 +379,18 @@ def cancel_one(a, drover, model, folder, say):
                  ("a prompt of %d" % long, long, None)]
         for what, n, leave in kinds:
             took = []
+            ask = lambda gen: client.Request("/v1/completions", {
+                "model": "", "prompt": text.bos + text.window(rng, n - len(text.bos)), "max_tokens": gen, "temperature": 0,
+                "ignore_eos": True, "stream": True})
+            if leave is None:           # how long the prompt takes; its clients leave in the first half, and within half a second
+                whole = ask(1)
+                client.Load(server.port).run([whole], 1, a.timeout)
+                if not whole.good():
+                    raise runner.Failed("a prompt of %d: %s" % (n, whole.error))
+                most = min(0.5, (whole.ended - whole.began) / 2)
             for k in range(a.tries):
-                req = client.Request("/v1/completions", {"model": "", "prompt": text.bos + text.window(rng, n - len(text.bos)),
-                                     "max_tokens": 40 if leave is None else ctx - 100, "temperature": 0, "ignore_eos": True, "stream": True})
-                wait = rng.uniform(0.05, 0.5) if leave is None else 0
+                req = ask(40 if leave is None else ctx - 100)
+                wait = rng.uniform(most / 10, most) if leave is None else 0
                 took.append(free_after(server, req, leave or (lambda c, t: t > wait), 60))
             checks.add("client gone while %s: seconds until free, p50, p99, most" % what,
                        "%.4f, %.4f, %.4f" % (percentile(took, 50), percentile(took, 99), max(took)), True)
