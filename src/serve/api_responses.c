@@ -610,9 +610,5 @@ void oai_responses(const http_req *q, http_reply *rep)
     }
     rep->source = o->r.stream ? &STREAM : &WHOLE;
     rep->src = o;
-    if (o->r.stream) {
-        rep->type = "text/event-stream; charset=utf-8";
-        http_head(rep, "Cache-Control", "no-cache");
-        http_head(rep, "X-Accel-Buffering", "no");
-    }
+    if (o->r.stream) rep->type = "text/event-stream; charset=utf-8";
 }
