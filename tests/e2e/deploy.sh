@@ -13,13 +13,7 @@ start() {
     : >err
     "$@" >out 2>err </dev/null &
     pid=$!
-    for i in $(seq 600); do
-        url=$(sed -n 's/.*listening on \(.*\)/\1/p' err)
-        [ -z "$url" ] || break
-        kill -0 $pid 2>/dev/null || break
-        sleep 0.05
-    done
-    [ -n "$url" ] || { fail "no server: $*: $(cat err)"; return 1; }
+    started "$*" || return 1
     for i in $(seq 200); do [ "$(status "$url/ready")" = 200 ] && return 0; sleep 0.05; done
     fail "never ready: $*: $(cat err)"; stop "$1"; return 1
 }

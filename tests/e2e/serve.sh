@@ -43,13 +43,7 @@ start() {
     : >err
     drover serve tiny --port 0 "$@" >out 2>err </dev/null &
     pid=$!
-    for i in $(seq 600); do
-        url=$(sed -n 's/.*listening on \(.*\)/\1/p' err)
-        [ -z "$url" ] || break
-        kill -0 $pid 2>/dev/null || break
-        sleep 0.05
-    done
-    [ -n "$url" ] || { fail "no server: drover serve tiny $*: $(cat err)"; return 1; }
+    started "drover serve tiny $*"
 }
 stop() {                    # stop NAME [SIGNAL] : ends with 0
     kill "-${2:-TERM}" $pid

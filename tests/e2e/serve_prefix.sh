@@ -13,13 +13,7 @@ tiny other tiny,vocab=512,ctx=2048 --seed 5 || { fail 'no model'; finish; }
 start() {                   # start MODEL ARGS… sets $pid and $url
     drover serve "$@" --port 0 --quiet >out 2>err </dev/null &
     pid=$!
-    for i in $(seq 600); do
-        url=$(sed -n 's/.*listening on \(.*\)/\1/p' err)
-        [ -z "$url" ] || break
-        kill -0 $pid 2>/dev/null || break
-        sleep 0.05
-    done
-    [ -n "$url" ] || { fail "no server: drover serve $*: $(cat err)"; return 1; }
+    started "drover serve $*"
 }
 stop() { kill "-${1:-TERM}" $pid; wait $pid 2>/dev/null; }
 # ask WORD: a completion after a long beginning and WORD; leaves the reply in $text, the positions that

@@ -36,5 +36,17 @@ have() {
         *)       command -v "$1" >/dev/null 2>&1 ;;
     esac
 }
+# started WHAT: $url of the server $pid, whose log is in the file err, once it listens.
+started() {
+    url=
+    for i in $(seq 600); do
+        url=$(sed -n 's/.*listening on \(.*\)/\1/p' err)
+        [ -z "$url" ] || return 0
+        kill -0 $pid 2>/dev/null || break
+        sleep 0.05
+    done
+    fail "no server: $*: $(cat err)"
+    return 1
+}
 # The names of all commands, one a line.
 commands() { drover help --all | sed -n 's/^  *\([a-z][a-z-]*\)  .*/\1/p'; }
