@@ -186,7 +186,7 @@ static gen_result alone(const engine_req *r, int sample)
     session *s = session_new(m, &(session_opt){ .n_ctx = 512 }, &e);
     gen_opt o = { .sample = r->sample, .sample_index = (uint64_t)sample, .max_tokens = r->max_tokens, .stop = r->stop,
                   .n_stop = r->n_stop, .ignore_eos = r->ignore_eos };
-    gen_result a;
+    gen_result a = {0};
     if (!s || gen_run(s, t, r->prompt, r->n_prompt, &o, &a, &e)) fail_msg("%s", e.msg);
     session_free(s);
     return a;
