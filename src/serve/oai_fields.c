@@ -443,7 +443,7 @@ int oai_read(oai_req *r, int api, json_t *body, const served *s, const char **pa
     if (rc) return rc;
     if (r->c.req.sample.top_k < 0) r->c.req.sample.top_k = 0;
     if (r->c.req.sample.typical_p <= 0) r->c.req.sample.typical_p = 1;
-    r->c.req.sample.seed = r->has_seed ? (uint64_t)r->seed : js_random();
+    r->c.req.sample.seed = r->has_seed ? (uint64_t)r->seed : sample_new_seed();
     r->c.req.show_special = !r->skip_special;
     r->c.req.no_cache = !r->cache_prompt;
     if (r->timeout > 0) r->c.req.deadline_ns = os_now_ns() + (int64_t)((double)r->timeout * 1e9);
