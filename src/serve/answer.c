@@ -20,7 +20,7 @@ void answer_let_go(const http_req *r, served *s)
     models_put(all->models, s);
 }
 
-static void wake(void *arg) { http_wake(arg); }
+void answer_wake(void *conn) { http_wake(conn); }
 
 bool answer_begin(answer *a, const http_req *r, http_reply *o, http_style style, served *s, call_opt *c)
 {
@@ -30,7 +30,7 @@ bool answer_begin(answer *a, const http_req *r, http_reply *o, http_style style,
     int retry = 0;
     *a = (answer){ .ms = all->models, .s = s };
     c->req.tenant = r->tenant;
-    c->req.wake = wake, c->req.arg = r->conn;
+    c->req.wake = answer_wake, c->req.arg = r->conn;
     if (call_begin(s, c, &a->c, &retry, &param, &e) == DR_OK) return true;
     if (e.code == DR_EBUSY) http_head(o, "Retry-After", "%d", retry > 0 ? retry : 1);
     http_error(o, style, http_status(e.code), NULL, NULL, param, "%s", e.msg);

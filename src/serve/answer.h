@@ -17,6 +17,7 @@ served *answer_model(const http_req *r, http_reply *o, http_style style, const c
 void answer_let_go(const http_req *r, served *s);           /* of answer_model, where no answer was begun */
 /* Submit *c for the client of r, whose reply it wakes. False: *o is the error and the model was let go. */
 bool answer_begin(answer *a, const http_req *r, http_reply *o, http_style style, served *s, call_opt *c);
+void answer_wake(void *conn);                               /* engine_req.wake: the http_conn in engine_req.arg */
 void answer_end(answer *a);                                 /* cancels what runs */
 
 /* The reply becomes an error, for a source that has written nothing yet: its body is appended to *out. */

@@ -515,15 +515,6 @@ static void begin(reply *p, buf *out)
     buf_puts(out, "}}\n\n");
 }
 
-/* The arguments as they are, if they are whole; a reply that was cut leaves none. */
-static void put_input(buf *out, const buf *args)
-{
-    json_t *v = json_loadb(args->p ? args->p : "", args->n, 0, NULL);
-    if (json_is_object(v)) buf_put(out, args->p, args->n);
-    else buf_puts(out, "{}");
-    json_decref(v);
-}
-
 static void block_close(reply *p, buf *out)
 {
     if (p->open == NONE) return;
@@ -534,7 +525,7 @@ static void block_close(reply *p, buf *out)
         field_text(&p->content, buf_span(&p->text));
         buf_putc(&p->content, '}');
     } else {
-        put_input(&p->content, &p->text);
+        js_arguments(&p->content, buf_span(&p->text));
         buf_putc(&p->content, '}');
     }
     buf_reset(&p->text);

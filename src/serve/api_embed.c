@@ -1,6 +1,7 @@
 /* api_embed.c - /v1/embeddings: a normalised vector for each text. */
 #include <string.h>
 #include "base/mem.h"
+#include "serve/answer.h"
 #include "serve/oai.h"
 #include "serve/vectors.h"
 
@@ -57,11 +58,7 @@ static void finish(embed *o, http_reply *rep)
         if (!code && o->out[i].bad) code = DR_ENOMEM, why = "there is no memory for the reply";
     o->last = true;
     if (code) {
-        http_reply x = { .body.cap_max = 1 << 16 };
-        http_error(&x, HTTP_OPENAI, http_status(code), NULL, NULL, NULL, "%s", why);
-        rep->status = x.status;
-        buf_put(&o->body, x.body.p, x.body.n);
-        buf_free(&x.body);
+        answer_error(rep, &o->body, HTTP_OPENAI, code, why);
         return;
     }
     buf_puts(&o->body, "{\"object\":\"list\",\"data\":[");
@@ -126,7 +123,7 @@ static int begin(embed *o, const http_req *q, json_t *body, int *retry, const ch
     o->r.c.req.tenant = q->tenant;
     o->r.c.req.adapter = o->m.adapter;
     o->r.c.req.task = o->r.last ? ENGINE_EMBED_LAST : ENGINE_EMBED_MEAN;
-    o->r.c.req.wake = oai_wake, o->r.c.req.arg = q->conn;
+    o->r.c.req.wake = answer_wake, o->r.c.req.arg = q->conn;
     o->v.s = o->m.s, o->v.c = o->r.c, o->v.put = put_vector, o->v.arg = o;
     return vectors_begin(&o->v, text, n, retry, param, e);
 }

@@ -408,15 +408,12 @@ static void token(reply *p, const engine_event *ev)
 /* A call is handed over when it is whole. */
 static void call_done(reply *p, buf *out)
 {
-    json_t *v = json_loadb(p->args.p ? p->args.p : "", p->args.n, 0, NULL);
     if (p->calls.n) buf_putc(&p->calls, ',');
     buf_puts(&p->calls, "{\"function\":{\"name\":");
     js_put(&p->calls, p->name ? p->name : "");
     buf_puts(&p->calls, ",\"arguments\":");
-    if (json_is_object(v)) buf_put(&p->calls, p->args.p, p->args.n);
-    else buf_puts(&p->calls, "{}");
+    js_arguments(&p->calls, buf_span(&p->args));
     buf_puts(&p->calls, "}}");
-    json_decref(v);
     buf_reset(&p->args);
     mem_free(p->name);
     p->name = NULL;

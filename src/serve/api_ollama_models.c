@@ -316,8 +316,6 @@ static void embed_close(void *src)
 
 static const http_source SOURCE = { fill, NULL, embed_close };
 
-static void wake(void *arg) { http_wake(arg); }
-
 /* The texts' ids, each cut to the context where the request says so. */
 static int texts(const asked *a, const json_t *doc, const served *s, ids **text, int *n, dr_err *e)
 {
@@ -351,7 +349,7 @@ static int embed_begin(embed *p, const http_req *r, const asked *a, const json_t
     p->v.c.req.task = ENGINE_EMBED_MEAN;
     p->v.c.req.stop = NULL, p->v.c.req.n_stop = 0;
     p->v.c.req.adapter = adapter, p->v.c.req.tenant = r->tenant;
-    p->v.c.req.wake = wake, p->v.c.req.arg = r->conn;
+    p->v.c.req.wake = answer_wake, p->v.c.req.arg = r->conn;
     p->v.put = put, p->v.arg = p;
     return vectors_begin(&p->v, text, n, retry, &param, e);
 }

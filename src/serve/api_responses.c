@@ -7,6 +7,7 @@
 #include <string.h>
 #include <time.h>
 #include "base/mem.h"
+#include "serve/answer.h"
 #include "serve/oai.h"
 
 enum { CHUNK = 48 << 10 };
@@ -486,11 +487,7 @@ static void put_last(response *o, http_reply *rep, buf *out)
         event_response(o, o->code ? "response.failed" : o->cut ? "response.incomplete" : "response.completed", status,
                        out);
     } else if (o->code) {
-        http_reply x = { .body.cap_max = 1 << 16 };
-        http_error(&x, HTTP_OPENAI, http_status(o->code), NULL, NULL, NULL, "%s", o->why);
-        rep->status = x.status;
-        buf_put(&o->body, x.body.p, x.body.n);
-        buf_free(&x.body);
+        answer_error(rep, &o->body, HTTP_OPENAI, o->code, o->why);
     } else {
         put_response(o, status, &o->body);
         if (o->body.bad) rep->status = 503;
@@ -567,7 +564,7 @@ static int begin(response *o, const http_req *q, json_t *body, int *retry, const
     *param = "input";
     if ((rc = messages(&o->r, &list, e))) return rc;
     o->r.c.messages = list;
-    o->r.c.req.wake = oai_wake, o->r.c.req.arg = o->conn;
+    o->r.c.req.wake = answer_wake, o->r.c.req.arg = o->conn;
     o->r.c.req.tenant = q->tenant;
     o->r.c.req.adapter = o->m.adapter;
     put_echo(o);

@@ -58,6 +58,14 @@ static void fresh(uint32_t w[4])
     rng_philox(w, s, 0x6964, atomic_fetch_add(&count, 1));
 }
 
+void js_arguments(buf *b, span args)
+{
+    json_t *v = json_loadb(args.p ? args.p : "", args.n, 0, NULL);
+    if (json_is_object(v)) buf_put(b, args.p, args.n);
+    else buf_puts(b, "{}");
+    json_decref(v);
+}
+
 void js_id(char out[JS_ID], const char *prefix)
 {
     static const char digit[] = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
@@ -72,11 +80,4 @@ void js_id(char out[JS_ID], const char *prefix)
         w[i % 4] /= 62;
     }
     out[n] = 0;
-}
-
-uint64_t js_random(void)
-{
-    uint32_t w[4];
-    fresh(w);
-    return (uint64_t)w[0] << 32 | w[1];
 }

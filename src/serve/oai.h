@@ -55,7 +55,6 @@ bool oai_open(oai_model *m, const http_req *q, http_reply *o, const json_t *body
 /* The error of a call that did not begin. */
 void oai_refuse(http_reply *o, int code, int retry_s, const char *param, const dr_err *e);
 /* For engine_req.wake: arg is the http_conn. */
-void oai_wake(void *conn);
 
 /* Chat and completions: takes all of *r and *m over. prompts: of completions (n of them), taken over too;
  * NULL for chat. */

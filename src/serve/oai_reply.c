@@ -6,6 +6,7 @@
 #include <string.h>
 #include <time.h>
 #include "base/mem.h"
+#include "serve/answer.h"
 #include "serve/oai.h"
 #include "text/utf8.h"
 
@@ -49,8 +50,6 @@ const char *oai_finish(call_finish f)
     static const char *const name[] = { "stop", "length", "tool_calls", "length" };
     return name[f];
 }
-
-void oai_wake(void *conn) { http_wake(conn); }
 
 /* ---- log-probabilities */
 
@@ -316,7 +315,7 @@ static int begin_job(reply *o, int at, int *retry_s, const char **param, dr_err 
 {
     job *j = &o->jobs[at];
     call_opt c = o->r.c;
-    c.req.wake = oai_wake, c.req.arg = o->conn;
+    c.req.wake = answer_wake, c.req.arg = o->conn;
     if (o->r.api == OAI_TEXT) c.messages = NULL, c.ids = j->prompt.p, c.n_ids = (int)j->prompt.n;
     int rc = call_begin(o->m.s, &c, &j->c, retry_s, param, e);
     if (!rc) o->running++;
